@@ -1,0 +1,125 @@
+#include "agent/api.hpp"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <boost/beast/http/empty_body.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/read.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <boost/beast/http/write.hpp>
+
+#include <fmt/format.h>
+
+#include <stdexcept>
+
+namespace pointsman::agent {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using asio::ip::tcp;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+constexpr auto connection_deadline = 5s;
+constexpr int most_connections = 32;
+constexpr std::uint32_t largest_head = 8192;
+
+http::response<http::string_body> answer(const http::request<http::empty_body>& request,
+                                         const std::function<std::string()>& slots) {
+    http::response<http::string_body> response;
+    response.version(request.version());
+    response.keep_alive(false);
+    response.set(http::field::content_type, "text/plain");
+    if (request.method() != http::verb::get && request.method() != http::verb::head) {
+        response.result(http::status::method_not_allowed);
+        response.set(http::field::allow, "GET, HEAD");
+        response.body() = "only GET and HEAD\n";
+    } else if (request.target() == "/api/v1/slots") {
+        response.result(http::status::ok);
+        response.set(http::field::content_type, "application/json");
+        response.set(http::field::cache_control, "no-store");
+        response.body() = slots();
+    } else {
+        response.result(http::status::not_found);
+        response.body() = "not here; try /api/v1/slots\n";
+    }
+    response.content_length(response.body().size());
+    if (request.method() == http::verb::head)
+        response.body().clear();
+    return response;
+}
+
+} // namespace
+
+struct api::listener {
+    listener(const asio::any_io_executor& ex, const tcp::endpoint& where) : acceptor(ex, where) {}
+
+    // One connection: read the request, answer, close. Owns its place in the count.
+    asio::awaitable<void> serve(tcp::socket socket, const std::function<std::string()>& slots) {
+        beast::tcp_stream stream(std::move(socket));
+        stream.expires_after(connection_deadline);
+        beast::flat_buffer buffer;
+        http::request_parser<http::empty_body> parser;
+        parser.header_limit(largest_head);
+        auto [read_error, read] = co_await http::async_read(stream, buffer, parser, as_result);
+        static_cast<void>(read);
+        if (!read_error) {
+            auto response = answer(parser.get(), slots);
+            auto [write_error, written] = co_await http::async_write(stream, response, as_result);
+            static_cast<void>(write_error);
+            static_cast<void>(written);
+            beast::error_code ignored;
+            stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
+        }
+        --connections;
+    }
+
+    tcp::acceptor acceptor;
+    int connections{};
+};
+
+api::api(const asio::any_io_executor& executor, const config::listen_address& where,
+         std::function<std::string()> slots)
+    : slots_(std::move(slots)), tasks_(executor) {
+    const auto host = where.host.empty() ? asio::ip::address(asio::ip::address_v6::any())
+                                         : asio::ip::make_address(where.host);
+    try {
+        listener_ = std::make_unique<listener>(executor, tcp::endpoint(host, where.port));
+    } catch (const boost::system::system_error& e) {
+        throw std::runtime_error(
+            fmt::format("listen: cannot listen on {}:{}: {}", where.host, where.port, e.code().message()));
+    }
+}
+
+api::~api() = default;
+
+asio::awaitable<void> api::run() {
+    tasks_.spawn(accept_loop());
+    co_await tasks_.wait();
+}
+
+asio::awaitable<void> api::accept_loop() {
+    asio::steady_timer timer(listener_->acceptor.get_executor());
+    for (;;) {
+        auto [error, socket] = co_await listener_->acceptor.async_accept(as_result);
+        if (error == asio::error::operation_aborted)
+            co_return;
+        if (error || listener_->connections >= most_connections) {
+            // Out of descriptors, or too many at once: the socket closes here, and the next one waits a moment.
+            timer.expires_after(100ms);
+            co_await timer.async_wait(asio::use_awaitable);
+            continue;
+        }
+        ++listener_->connections;
+        tasks_.spawn(listener_->serve(std::move(socket), slots_));
+    }
+}
+
+} // namespace pointsman::agent

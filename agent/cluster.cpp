@@ -1,0 +1,129 @@
+// Pure: see cluster.hpp.
+#include "agent/cluster.hpp"
+
+#include <algorithm>
+
+namespace pointsman::agent {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+// The distance of two probes of a node whose next answer decides where writes go. Patroni answers in 1 ms, and one
+// connection at a time leaves it four of its five workers (facts 2.1).
+constexpr auto deciding = 25ms;
+constexpr auto watching = 200ms;
+
+// How long a change of the leader key is followed at short intervals; promotion takes 0.2 to 1.2 s (facts 1.4), a
+// crashed one several seconds.
+constexpr auto change_lasts = 15s;
+constexpr auto promotion_lasts = 60s;
+
+bool changed_itself(const etcd_http::member_record& before, const etcd_http::member_record& now) {
+    return before.state != now.state || before.role != now.role || before.rest != now.rest ||
+           before.connect != now.connect;
+}
+
+bool is_dead(const member& m) {
+    return !m.probes.empty() && std::ranges::all_of(m.probes, [](const auto& probe) {
+        return says(probe.second, answer::no) && probe.second.last.how == refusal::dead;
+    });
+}
+
+bool says_yes(const member& m) {
+    return std::ranges::any_of(m.probes, [](const auto& probe) { return says(probe.second, answer::yes); });
+}
+
+} // namespace
+
+std::set<check> checks_of(const config::cluster_settings& settings) {
+    std::set<check> result;
+    for (const auto& pool : settings.pools)
+        result.insert(check_of(pool));
+    return result;
+}
+
+view_change take_view(cluster& c, const etcd_http::cluster_view& view, time_point now) {
+    view_change change;
+    if (view.leader != c.leader) {
+        change.leader = true;
+        c.leader_since = now;
+        c.leader = view.leader;
+    }
+    if (view.leader)
+        c.last_leader = view.leader->name;
+    c.known = true;
+    c.optime = view.optime;
+
+    for (auto& [name, known] : c.members) {
+        if (known.present && !view.members.contains(name)) {
+            known.present = false;
+            known.absent_since = now;
+            change.probe.push_back(name);
+        }
+    }
+    for (const auto& [name, record] : view.members) {
+        const auto [it, is_new] = c.members.try_emplace(name);
+        member& known = it->second;
+        if (is_new || !known.present || changed_itself(known.record, record))
+            change.probe.push_back(name);
+        if (known.record.rest != record.rest)
+            known.probes.clear();
+        known.present = true;
+        known.record = record;
+    }
+    std::ranges::sort(change.probe);
+    return change;
+}
+
+void set_addresses(member& m, std::optional<runtime_api::address> connect, std::optional<runtime_api::address> proxy) {
+    if (m.connect != connect)
+        m.probes.clear();
+    m.connect = std::move(connect);
+    m.proxy = std::move(proxy);
+}
+
+std::vector<std::string> forget_absent(cluster& c, time_point now) {
+    std::vector<std::string> gone;
+    std::erase_if(c.members, [&](const auto& entry) {
+        const member& m = entry.second;
+        const bool forget = !m.present && !says_yes(m) && (is_dead(m) || now - m.absent_since >= absent_hold);
+        if (forget)
+            gone.push_back(entry.first);
+        return forget;
+    });
+    return gone;
+}
+
+bool readable(const cluster& c, std::chrono::milliseconds poll_interval, time_point now) {
+    return c.known && now - c.confirmed <= 2 * poll_interval + 3s;
+}
+
+const health* find_health(const member& m, const check& what) {
+    const auto it = m.probes.find(what);
+    return it == m.probes.end() || !it->second.answered ? nullptr : &it->second;
+}
+
+std::chrono::milliseconds probe_delay(const cluster& c, const std::string& name, const check& what,
+                                      std::chrono::milliseconds interval, time_point now) {
+    const auto it = c.members.find(name);
+    const health* h = it == c.members.end() ? nullptr : find_health(it->second, what);
+    if (!h)
+        return interval;
+    const auto at_most = [&](std::chrono::milliseconds delay) { return std::min(delay, interval); };
+    const auto since_change = now - c.leader_since;
+
+    if (what.role == config::pool_role::primary) {
+        const bool named = c.leader ? c.leader->name == name : c.last_leader == name;
+        if (named && !says(*h, answer::yes))
+            return at_most(since_change < promotion_lasts || now - h->since < promotion_lasts ? deciding : watching);
+        if (named && !c.leader)
+            return at_most(watching); // the key is gone: failsafe mode, a pause, or the beginning of a failover
+        return at_most(since_change < change_lasts && !c.leader ? watching : interval);
+    }
+    if (says(*h, answer::yes) && h->in_a_row == 1)
+        return interval / 2; // the second yes lets it in (R3)
+    return at_most(since_change < change_lasts || now - h->since < change_lasts ? watching * 2 : interval);
+}
+
+} // namespace pointsman::agent

@@ -1,0 +1,77 @@
+// Pure: what the agent knows of one Patroni cluster: its members as etcd tells them, what their nodes answer, and the
+// leader key, all as values that the rules of desire.hpp read.
+//
+// etcd says who exists, and nothing vanishes with it (R4, R5): a member that is gone from etcd stays known for as long as
+// its node says yes, and a view that cannot be read changes nothing.
+#pragma once
+
+#include "agent/health.hpp"
+#include "config/settings.hpp"
+#include "etcd_http/patroni.hpp"
+#include "runtime_api/address.hpp"
+
+#include <compare>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace pointsman::agent {
+
+// What a pool asks of its members, and how it judges the answer.
+struct check {
+    std::string path;
+    config::pool_role role{};
+    friend auto operator<=>(const check&, const check&) = default;
+};
+
+inline check check_of(const config::pool_settings& pool) { return {pool.check, pool.role}; }
+std::set<check> checks_of(const config::cluster_settings& settings);
+
+struct member {
+    etcd_http::member_record record;
+    bool present{true}; // in the newest view
+    time_point absent_since{};
+    std::optional<runtime_api::address> connect; // of conn_url, resolved
+    std::optional<runtime_api::address> proxy;   // of proxy_url, resolved
+    std::map<check, health> probes;
+};
+
+struct cluster {
+    bool known{};           // etcd was read at least once; until then nothing is desired of any slot
+    time_point confirmed{}; // the last full read
+    std::optional<etcd_http::leader_record> leader;
+    std::optional<std::string> last_leader; // the name that the key had last, for while it is gone or unreadable
+    time_point leader_since{};              // when the newest change of the key was seen
+    std::map<std::string, member> members;
+    std::optional<std::uint64_t> optime;
+};
+
+// How long a member that is gone from etcd and says neither yes nor that it is dead stays known. Patroni's keys come back
+// within 1.5 s after an etcd that hung (facts 1.3).
+inline constexpr std::chrono::seconds absent_hold{10};
+
+struct view_change {
+    bool leader{};                   // the key names another member, went, or came
+    std::vector<std::string> probe; // members that are new, or say something new of themselves: a reason to probe
+};
+
+view_change take_view(cluster& c, const etcd_http::cluster_view& view, time_point now);
+
+// Sets the addresses that the member's names resolve to. What was asked of the node before says nothing of a new address.
+void set_addresses(member& m, std::optional<runtime_api::address> connect, std::optional<runtime_api::address> proxy);
+
+// Removes the members that are gone from etcd and from their nodes, and returns their names.
+std::vector<std::string> forget_absent(cluster& c, time_point now);
+
+// Whether etcd's word is young enough to decide by: two polls and a read's deadline.
+bool readable(const cluster& c, std::chrono::milliseconds poll_interval, time_point now);
+
+const health* find_health(const member& m, const check& what);
+
+// When to probe a member again, counted from the end of the last probe: `interval` at rest, faster around a change.
+std::chrono::milliseconds probe_delay(const cluster& c, const std::string& name, const check& what,
+                                      std::chrono::milliseconds interval, time_point now);
+
+} // namespace pointsman::agent

@@ -1,0 +1,89 @@
+// Keeps the knowledge of one cluster (cluster.hpp) current: follows its keys in etcd, resolves its members' names and
+// probes its nodes. What a pool should look like is decided elsewhere, from the values that this holds.
+#pragma once
+
+#include "agent/cluster.hpp"
+#include "agent/probe.hpp"
+#include "agent/task_group.hpp"
+#include "config/settings.hpp"
+#include "etcd_http/gateway.hpp"
+#include "etcd_http/tls.hpp"
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace pointsman::agent {
+
+class cluster_watch {
+public:
+    // `changed` is called, on the executor, when something happened that may change what is desired. `settings` must
+    // outlive this. Each cluster has a gateway of its own: a broken one delays no other (R14).
+    cluster_watch(const boost::asio::any_io_executor& executor, const config::cluster_settings& settings,
+                  etcd_http::gateway_settings etcd, etcd_http::tls_context probe_tls, std::function<void()> changed);
+    ~cluster_watch();
+    cluster_watch(const cluster_watch&) = delete;
+    cluster_watch& operator=(const cluster_watch&) = delete;
+
+    // Until cancelled; all that it started has ended by then.
+    boost::asio::awaitable<void> run();
+
+    const config::cluster_settings& settings() const { return settings_; }
+    const cluster& state() const { return cluster_; }
+    bool etcd_readable(time_point now) const;
+
+private:
+    struct prober;
+
+    struct resolved_name {
+        std::vector<std::string> addresses; // of the last look-up that brought any
+        std::string trouble;                // of the last look-up
+        time_point asked{};
+        bool under_way{};
+    };
+
+    void take_keys(const etcd_http::key_snapshot& snapshot);
+    void etcd_confirmed();
+    void etcd_failed(const etcd_http::failure& why);
+    void report_refusals(const std::vector<etcd_http::refusal>& refusals);
+    void report_leader() const;
+
+    boost::asio::awaitable<void> housekeeping();
+    void refresh_addresses();
+    const resolved_name* look_up(const std::string& host);
+    boost::asio::awaitable<void> resolve_name(std::string host);
+    std::optional<runtime_api::address> address_of(const std::string& member, const std::optional<etcd_http::host_port>& where,
+                                                   const std::optional<runtime_api::address>& now);
+
+    void start_probers();
+    void wake_probers(const std::string& member);
+    boost::asio::awaitable<void> probe_loop(std::string member, std::string path);
+    const etcd_http::tls_context& tls();
+    std::optional<probe_target> target_of(const std::string& member, const std::string& path);
+    void take_outcome(const std::string& member, const std::string& path, const outcome& o);
+    std::chrono::milliseconds next_delay(const std::string& member, const std::string& path) const;
+
+    boost::asio::any_io_executor executor_;
+    const config::cluster_settings& settings_;
+    std::string prefix_;
+    std::chrono::milliseconds poll_interval_;
+    etcd_http::gateway gateway_;
+    etcd_http::tls_context probe_tls_;
+    std::function<void()> changed_;
+
+    cluster cluster_;
+    std::set<check> checks_;
+    std::map<std::string, resolved_name> names_;
+    std::map<std::pair<std::string, std::string>, std::unique_ptr<prober>> probers_; // by member and path
+    std::map<std::string, std::string> refused_; // member → reason, as logged last
+    std::string etcd_trouble_;                   // as logged last; empty: none
+    task_group tasks_;
+};
+
+} // namespace pointsman::agent

@@ -1,0 +1,159 @@
+#include "agent/daemon.hpp"
+
+#include "agent/api.hpp"
+#include "agent/cluster_watch.hpp"
+#include "agent/log.hpp"
+#include "agent/reconciler.hpp"
+#include "agent/release.hpp"
+#include "agent/run_to_end.hpp"
+#include "agent/task_group.hpp"
+#include "agent/wiring.hpp"
+#include "config/load.hpp"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include <spdlog/spdlog.h>
+#include <systemd/sd-daemon.h>
+
+#include <csignal>
+#include <stdexcept>
+
+namespace pointsman::agent {
+
+namespace asio = boost::asio;
+
+namespace {
+
+// systemd's view of the daemon: ready after the first pass, alive with every further one. Does nothing elsewhere.
+class notifier {
+public:
+    void passed() {
+        sd_notify(0, ready_ ? "WATCHDOG=1" : "READY=1\nWATCHDOG=1");
+        ready_ = true;
+    }
+    void reloading() {
+        sd_notify(0, "RELOADING=1");
+        ready_ = false;
+    }
+    void stopping() { sd_notify(0, "STOPPING=1"); }
+
+private:
+    bool ready_{};
+};
+
+// All that runs for one configuration.
+class generation {
+public:
+    // Reads the files that the configuration names; throws std::runtime_error where one cannot be used.
+    generation(const asio::any_io_executor& executor, config::settings settings, std::function<void()> passed)
+        : settings_(std::move(settings)), executor_(executor), tasks_(executor) {
+        const auto etcd = gateway_settings(settings_.etcd);
+        std::vector<const cluster_watch*> watches;
+        for (const config::cluster_settings& cluster : settings_.clusters) {
+            watches_.push_back(std::make_unique<cluster_watch>(executor, cluster, etcd, probe_tls(cluster.probe),
+                                                               [this] { reconciler_->wake(); }));
+            watches.push_back(watches_.back().get());
+        }
+        reconciler_ =
+            std::make_unique<reconciler>(executor, runtime_api::session(haproxy_target(settings_)),
+                                         std::move(watches), settings_.haproxy.state_file, std::move(passed));
+    }
+
+    // Throws std::runtime_error where the port is in use.
+    void listen() {
+        if (!settings_.listen)
+            return;
+        api_ = std::make_unique<api>(executor_, *settings_.listen, [this] { return render_json(reconciler_->rows()); });
+    }
+
+    void start() {
+        for (auto& watch : watches_)
+            tasks_.spawn(watch->run());
+        tasks_.spawn(reconciler_->run());
+        if (api_)
+            tasks_.spawn(api_->run());
+    }
+
+    asio::awaitable<void> stop() {
+        tasks_.cancel();
+        co_await tasks_.wait();
+        api_.reset(); // the port is free for the next generation
+    }
+
+    const config::settings& settings() const { return settings_; }
+
+private:
+    config::settings settings_;
+    asio::any_io_executor executor_;
+    std::vector<std::unique_ptr<cluster_watch>> watches_;
+    std::unique_ptr<reconciler> reconciler_;
+    std::unique_ptr<api> api_;
+    task_group tasks_;
+};
+
+// What SIGHUP does to the configuration: a whole new generation, or nullptr (and a log line) where the file is bad.
+std::unique_ptr<generation> reload(const asio::any_io_executor& executor, const std::string& config_path,
+                                   const std::function<void()>& passed) {
+    try {
+        auto next = std::make_unique<generation>(executor, config::load_file(config_path), passed);
+        set_up_log(next->settings().log);
+        return next;
+    } catch (const std::exception& e) {
+        spdlog::error("{}; the configuration stays as it was", e.what());
+        return nullptr;
+    }
+}
+
+void listen_again(generation& g) {
+    try {
+        g.listen();
+    } catch (const std::runtime_error& e) {
+        spdlog::error("{}; going on without it", e.what());
+    }
+}
+
+asio::awaitable<void> serve(std::unique_ptr<generation> running, const std::string& config_path, notifier& systemd) {
+    const auto executor = co_await asio::this_coro::executor;
+    asio::signal_set signals(executor, SIGTERM, SIGINT, SIGHUP);
+    const std::function<void()> passed = [&systemd] { systemd.passed(); };
+    running->start();
+    for (;;) {
+        auto [error, signal] = co_await signals.async_wait(asio::as_tuple(asio::use_awaitable));
+        if (error || signal != SIGHUP)
+            break;
+        spdlog::info("SIGHUP: reading {} again", config_path);
+        systemd.reloading();
+        if (auto next = reload(executor, config_path, passed)) {
+            co_await running->stop();
+            running = std::move(next);
+            listen_again(*running);
+            running->start();
+        } else {
+            systemd.passed();
+        }
+    }
+    spdlog::info("stopping: HAProxy goes on with its slots as they are, and its own checks judge them");
+    systemd.stopping();
+    co_await running->stop();
+    const runtime_api::session session(haproxy_target(running->settings()));
+    const auto backends = backends_of(running->settings());
+    const auto released = co_await release_checks(session, backends);
+    if (released.has_error())
+        spdlog::error("{}", released.error().detail);
+}
+
+} // namespace
+
+void run_daemon(config::settings settings, const std::string& config_path) {
+    asio::io_context context(1);
+    notifier systemd;
+    auto first =
+        std::make_unique<generation>(context.get_executor(), std::move(settings), [&systemd] { systemd.passed(); });
+    first->listen();
+    run_to_end(context, serve(std::move(first), config_path, systemd));
+}
+
+} // namespace pointsman::agent

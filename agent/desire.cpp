@@ -1,0 +1,351 @@
+// Pure: see desire.hpp.
+#include "agent/desire.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace pointsman::agent {
+
+namespace {
+
+using config::pool_role;
+using runtime_api::slot;
+
+struct wish {
+    admin_state state{};
+    std::string why;
+    bool cut{};
+    bool check{true};
+};
+
+wish serve(std::string why) { return {admin_state::ready, std::move(why), false, true}; }
+wish keep_unchecked(std::string why) { return {admin_state::ready, std::move(why), false, false}; }
+wish stand_by(std::string why) { return {admin_state::maint, std::move(why), false, true}; }
+wish cut_off(std::string why) { return {admin_state::maint, std::move(why), true, true}; }
+
+bool in_service(const slot& s) { return s.admin == admin_state::ready; }
+
+// One pool's members beside the slots that they have.
+struct scene {
+    const config::pool_settings& pool;
+    check primary_check; // how this cluster tells who is writable
+    const cluster& c;
+    const observed_pool& observed;
+    std::map<std::string, const slot*> slots; // of placed members
+    bool etcd_readable{};
+    time_point now{};
+
+    const slot* slot_of(const std::string& name) const {
+        const auto it = slots.find(name);
+        return it == slots.end() ? nullptr : it->second;
+    }
+
+    const health* health_of(const std::string& name, const check& what) const {
+        const auto it = c.members.find(name);
+        return it == c.members.end() ? nullptr : find_health(it->second, what);
+    }
+
+    bool key_names(const std::string& name) const { return etcd_readable && c.leader && c.leader->name == name; }
+    bool key_names_another(const std::string& name) const {
+        return etcd_readable && c.leader && c.leader->name != name;
+    }
+};
+
+// The drain of what can wait (R10) has ended once no session is left: then the slot goes to maint.
+wish drain(const scene& s, const slot& at, std::string why) {
+    if (at.admin == admin_state::maint)
+        return stand_by(std::move(why));
+    const auto sessions = s.observed.sessions.find(at.id);
+    if (at.admin == admin_state::drain && sessions != s.observed.sessions.end() && sessions->second == 0)
+        return stand_by(std::move(why));
+    return {admin_state::drain, std::move(why), false, true};
+}
+
+wish as_it_is(const slot& at, std::string why) { return {at.admin, std::move(why), false, true}; }
+
+// --- primary pools -------------------------------------------------------------------------------------------------------
+
+// Whether the member that has a slot in service keeps it (R2, R3): everything but the leader key naming another.
+wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at, const health* h) {
+    if (s.key_names_another(name))
+        return cut_off("R2: the leader key names another member");
+    if (!h)
+        return as_it_is(at, "R15: kept as found until it is probed");
+    switch (h->last.what) {
+        case answer::yes:
+            return serve(s.key_names(name) ? "R2: leader, and its node says that it is a running primary"
+                                           : "R2: the leader key is gone or unreadable, and its node says yes");
+        case answer::no:
+            switch (h->last.how) {
+                case refusal::dead: return cut_off("R3: dead: REST silent and the PostgreSQL port refuses");
+                case refusal::otherwise: return cut_off("R2: its node says otherwise: " + describe(*h));
+                case refusal::stopping: return drain(s, at, "R12: PostgreSQL is being stopped");
+                case refusal::soft: break;
+            }
+            if (h->in_a_row < 2 || s.now - h->since < second_no)
+                return as_it_is(at, "R2: held on a first no: " + describe(*h));
+            return cut_off("R2: a second no: " + describe(*h));
+        case answer::unknown: break;
+    }
+    const bool named = s.etcd_readable ? s.key_names(name) : s.c.last_leader == name;
+    if (named && in_service(at) && s.now - h->since < unknown_grace)
+        return keep_unchecked("R3: kept on an unknown answer: " + describe(*h));
+    return drain(s, at, "R3: unknown for too long or no longer leader: " + describe(*h));
+}
+
+// Whether a member may become the writer: the leader key names it, and a probe that was sent after the key was seen says
+// yes; without a readable etcd, the only one that says yes (R4).
+bool may_become_writer(const scene& s, const std::string& name) {
+    const health* h = s.health_of(name, s.primary_check);
+    if (!h || !says(*h, answer::yes))
+        return false;
+    if (s.etcd_readable)
+        return s.key_names(name) && h->sent >= s.c.leader_since;
+    return std::ranges::none_of(s.c.members, [&](const auto& other) {
+        const health* theirs = find_health(other.second, s.primary_check);
+        return other.first != name && theirs && says(*theirs, answer::yes);
+    });
+}
+
+std::string why_not_writer(const scene& s, const std::string& name) {
+    const health* h = s.health_of(name, s.primary_check);
+    if (!h)
+        return "not probed yet";
+    if (!s.key_names(name))
+        return "not the leader";
+    return "R2: leader, but not writable yet: " + describe(*h);
+}
+
+// Of several slots in service (somebody else's doing) one may stay: the leader's, else one that says yes, else the first.
+std::string one_writer(const scene& s, const std::vector<std::string>& holders) {
+    const auto named = std::ranges::find_if(holders, [&](const auto& name) { return s.c.last_leader == name; });
+    if (named != holders.end())
+        return *named;
+    const auto yes = std::ranges::find_if(holders, [&](const auto& name) {
+        const health* h = s.health_of(name, s.primary_check);
+        return h && says(*h, answer::yes);
+    });
+    return yes != holders.end() ? *yes : holders.front();
+}
+
+std::map<std::string, wish> primary_wishes(const scene& s) {
+    std::map<std::string, wish> result;
+    std::vector<std::string> holders;
+    for (const auto& [name, at] : s.slots) {
+        if (at->admin == admin_state::maint)
+            continue;
+        wish w = keep_or_drop_writer(s, name, *at, s.health_of(name, s.primary_check));
+        if (w.state == admin_state::ready)
+            holders.push_back(name);
+        result.emplace(name, std::move(w));
+    }
+    if (holders.size() > 1) {
+        const std::string stays = one_writer(s, holders);
+        for (const std::string& name : holders) {
+            if (name != stays)
+                result[name] = cut_off("R2: another slot is the writer's");
+        }
+        holders = {stays};
+    }
+    for (const auto& [name, at] : s.slots) {
+        if (result.contains(name))
+            continue;
+        if (holders.empty() && may_become_writer(s, name)) {
+            holders.push_back(name);
+            result.emplace(name, serve(s.etcd_readable ? "R2: leader, and its node says that it is a running primary"
+                                                       : "R4: etcd unreadable, the only member that says yes"));
+        } else {
+            result.emplace(name, stand_by(why_not_writer(s, name)));
+        }
+    }
+    return result;
+}
+
+// --- replica pools -------------------------------------------------------------------------------------------------------
+
+bool says_yes(const scene& s, const std::string& name) {
+    const health* h = s.health_of(name, check_of(s.pool));
+    return h && says(*h, answer::yes);
+}
+
+wish replica_wish(const scene& s, const std::string& name, const slot& at) {
+    const health* h = s.health_of(name, check_of(s.pool));
+    if (!h)
+        return as_it_is(at, "R15: kept as found until it is probed");
+    switch (h->last.what) {
+        case answer::yes:
+            if (in_service(at) || h->in_a_row >= 2)
+                return serve("R1: its node says yes");
+            return as_it_is(at, "R3: a first yes, waiting for the second");
+        case answer::no:
+            if (h->last.how == refusal::dead)
+                return cut_off("R3: dead: REST silent and the PostgreSQL port refuses");
+            return drain(s, at, "R1: its node says no: " + describe(*h));
+        case answer::unknown: break;
+    }
+    // One that does not answer stands back for those that do (R10: drained, no session cut); when nobody answers the
+    // fault is more likely ours or the network's, and the last answer is kept for the grace time (R3).
+    const bool others = std::ranges::any_of(s.slots, [&](const auto& other) {
+        return other.first != name && in_service(*other.second) && says_yes(s, other.first);
+    });
+    if (in_service(at) && !others && s.now - h->since < unknown_grace)
+        return keep_unchecked("R3: kept on an unknown answer: " + describe(*h));
+    return drain(s, at, "R3: unknown: " + describe(*h));
+}
+
+// Reads go to the primary while no replica is fit (`fallback: primary`), and stay there until one is.
+void fall_back(const scene& s, std::map<std::string, wish>& wishes) {
+    const bool fit =
+        std::ranges::any_of(wishes, [](const auto& entry) { return entry.second.state == admin_state::ready; });
+    if (fit)
+        return;
+    for (auto& [name, w] : wishes) {
+        const slot* at = s.slot_of(name);
+        const health* h = s.health_of(name, s.primary_check);
+        const bool writable = h && says(*h, answer::yes) && (s.key_names(name) || !s.etcd_readable || !s.c.leader);
+        const bool held = in_service(*at) && h && !s.key_names_another(name) &&
+                          (says(*h, answer::unknown) || h->last.how == refusal::soft) && !w.cut;
+        if (writable || held) {
+            w = serve("fallback: no replica is fit, reads go to the primary");
+            return;
+        }
+    }
+}
+
+// --- both ------------------------------------------------------------------------------------------------------------------
+
+// A slot that is no member's. Free slots rest in maint. One in service was given by somebody else, or belongs to a member
+// that etcd has lost: it is left alone until the cluster shows itself whole again, then goes (R5).
+desired_slot desire_orphan(const scene& s, const slot& at) {
+    desired_slot d{.id = at.id, .member = {}, .where = {}, .state = at.admin, .weight = {}, .check = true, .cut = {}, .why = {}};
+    const bool doubled = std::ranges::any_of(s.slots, [&](const auto& entry) {
+        return at.where && entry.second->where == at.where;
+    });
+    if (doubled) {
+        d.state = admin_state::maint;
+        d.where = runtime_api::address::parse("127.0.0.1", 1);
+        d.why = "R6: another slot has this address";
+        return d;
+    }
+    if (at.admin == admin_state::maint) {
+        d.why = "free";
+        return d;
+    }
+    d.why = "R5: its address belongs to no known member, left as found";
+    const bool whole = s.etcd_readable && s.c.leader && s.slot_of(s.c.leader->name);
+    if (!whole)
+        return d;
+    if (s.pool.role == pool_role::primary) {
+        d.state = admin_state::maint;
+        d.cut = true;
+        d.why = "R2: the leader key names another member";
+        return d;
+    }
+    const auto since = s.observed.orphan_since.find(at.id);
+    if (since != s.observed.orphan_since.end() && s.now - since->second >= orphan_hold) {
+        wish w = drain(s, at, "R10: its address belongs to no member");
+        d.state = w.state;
+        d.why = std::move(w.why);
+    }
+    return d;
+}
+
+// How far a replica is behind, from what the nodes themselves said last; etcd's `status` where the leader did not answer.
+std::optional<std::uint64_t> lag_of(const scene& s, const std::string& name) {
+    const health* own = s.health_of(name, check_of(s.pool));
+    if (!own || !own->body || !own->body->wal)
+        return std::nullopt;
+    std::optional<std::uint64_t> end = s.c.optime;
+    if (s.c.leader) {
+        const health* leader = s.health_of(s.c.leader->name, s.primary_check);
+        if (leader && leader->body && leader->body->wal)
+            end = std::max(end.value_or(0), *leader->body->wal);
+    }
+    if (!end)
+        return std::nullopt;
+    return *end > *own->body->wal ? *end - *own->body->wal : 0;
+}
+
+std::optional<unsigned> weight_of(const scene& s, const std::string& name, const slot& at, admin_state state) {
+    if (!s.pool.weight || state != admin_state::ready)
+        return std::nullopt; // a slot out of service is not worth a command
+    if (s.pool.role == pool_role::primary || !s.pool.weight->lag)
+        return s.pool.weight->base;
+    const auto lag = lag_of(s, name);
+    return lag ? std::optional(weigh(*s.pool.weight, *lag, at.weight)) : std::nullopt;
+}
+
+std::optional<runtime_api::address> address_of(const scene& s, const std::string& name) {
+    const auto it = s.c.members.find(name);
+    if (it == s.c.members.end())
+        return std::nullopt;
+    return s.pool.use_proxy_url ? it->second.proxy : it->second.connect;
+}
+
+} // namespace
+
+std::vector<desired_slot> desire(const config::cluster_settings& settings, const config::pool_settings& pool,
+                                 const cluster& c, const observed_pool& observed, const placement& where,
+                                 bool etcd_readable, time_point now) {
+    scene s{pool, check_of(pool), c, observed, {}, etcd_readable, now};
+    const auto primary = std::ranges::find(settings.pools, pool_role::primary, &config::pool_settings::role);
+    if (pool.role == pool_role::replica && primary != settings.pools.end())
+        s.primary_check = check_of(*primary);
+
+    std::map<slot_id, std::string> members;
+    for (const slot& at : observed.slots) {
+        for (const auto& [name, id] : where.slots) {
+            if (id == at.id) {
+                s.slots.emplace(name, &at);
+                members.emplace(id, name);
+            }
+        }
+    }
+
+    std::map<std::string, wish> wishes;
+    if (pool.role == pool_role::primary) {
+        wishes = primary_wishes(s);
+    } else {
+        for (const auto& [name, at] : s.slots)
+            wishes.emplace(name, replica_wish(s, name, *at));
+        if (pool.fallback_primary)
+            fall_back(s, wishes);
+    }
+
+    std::vector<desired_slot> result;
+    result.reserve(observed.slots.size());
+    for (const slot& at : observed.slots) {
+        const auto owner = members.find(at.id);
+        if (owner == members.end()) {
+            result.push_back(desire_orphan(s, at));
+            continue;
+        }
+        const std::string& name = owner->second;
+        wish& w = wishes.at(name);
+        desired_slot d{.id = at.id, .member = name, .where = address_of(s, name), .state = w.state, .weight = {},
+                       .check = w.check, .cut = w.cut, .why = std::move(w.why)};
+        const bool moves = d.where && d.where != at.where;
+        const check asked = pool.role == pool_role::primary ? s.primary_check : check_of(pool);
+        if (moves && !s.health_of(name, asked)) {
+            d.state = admin_state::maint;
+            d.why = "R6: re-addressed, not probed there yet";
+        }
+        d.weight = weight_of(s, name, at, d.state);
+        result.push_back(std::move(d));
+    }
+    return result;
+}
+
+unsigned weigh(const config::weight_settings& settings, std::uint64_t lag, unsigned current) {
+    if (!settings.lag || lag <= settings.lag->from)
+        return settings.base;
+    const auto [from, to] = *settings.lag;
+    const double left = lag >= to ? 0.0 : static_cast<double>(to - lag) / static_cast<double>(to - from);
+    const auto target = std::max(1U, static_cast<unsigned>(left * settings.base + 0.5));
+    const unsigned difference = target > current ? target - current : current - target;
+    const bool worth_it = difference * 8 >= settings.base || current > settings.base;
+    return worth_it ? target : current;
+}
+
+} // namespace pointsman::agent

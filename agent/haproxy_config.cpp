@@ -1,0 +1,141 @@
+// Pure: see haproxy_config.hpp.
+#include "agent/haproxy_config.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdint>
+
+namespace pointsman::agent {
+namespace {
+
+// HAProxy splits a line at blanks and ends it at `#`.
+std::string word(std::string_view text) {
+    std::string escaped;
+    for (const char c : text) {
+        if (std::string_view(" \\#\"'").find(c) != std::string_view::npos)
+            escaped += '\\';
+        escaped += c;
+    }
+    return escaped;
+}
+
+std::string host_and_port(const std::string& host, std::uint16_t port) {
+    const bool is_v6 = host.find(':') != std::string::npos;
+    return is_v6 ? fmt::format("[{}]:{}", host, port) : fmt::format("{}:{}", host, port);
+}
+
+std::string global_section(const config::haproxy_settings& haproxy, std::string_view hold_lua) {
+    std::string text = "\nglobal\n";
+    if (haproxy.socket.path.empty()) {
+        text += fmt::format(R"(    # The agent sets the slots through this socket. Whoever reaches it is HAProxy's administrator: prefer a unix socket.
+    stats socket {} level admin
+)",
+                            host_and_port(haproxy.socket.host, haproxy.socket.port));
+    } else {
+        text += fmt::format(R"(    # The agent sets the slots through this socket. `expose-fd listeners`: a reload takes over the listening sockets.
+    stats socket {} mode 660 group haproxy level admin expose-fd listeners
+)",
+                            word(haproxy.socket.path));
+    }
+    if (!haproxy.master_socket.empty()) {
+        text += fmt::format(R"(    # The agent cuts the sessions of old workers through the master socket, an argument: haproxy -W -S {}
+)",
+                            haproxy.master_socket);
+    }
+    if (!haproxy.state_file.empty()) {
+        text += fmt::format(R"(    # Kept current by the agent: HAProxy starts with the slots as they were, even where the agent does not run. It warns
+    # while the file is missing, that is before the agent's first pass.
+    server-state-file {}
+)",
+                            word(haproxy.state_file));
+    }
+    text += fmt::format(R"(    # The action `hold` of the pools.
+    lua-load {}
+)",
+                        word(hold_lua));
+    return text;
+}
+
+std::string defaults_section(const config::haproxy_settings& haproxy) {
+    std::string text = R"(
+defaults
+    mode tcp
+    timeout connect 2s
+    # An idle PostgreSQL session is no fault: the longest that HAProxy can count to. Keep-alives find the ends that are gone.
+    timeout client 24d
+    timeout server 24d
+    option clitcpka
+    option srvtcpka
+)";
+    if (!haproxy.state_file.empty())
+        text += "    load-server-state-from-file global\n";
+    return text;
+}
+
+// HAProxy's check must not contradict the agent, and it cuts the sessions of a slot that it finds down: so it goes without
+// the query of the agent's check, for lag is no reason to cut (R10), and lets the primary pass where reads fall back to it.
+std::string check_path(const config::pool_settings& pool) {
+    return pool.fallback_primary ? "/read-only" : pool.check.substr(0, pool.check.find('?'));
+}
+
+std::string pool_section(const config::pool_settings& pool, const config::tls_settings& tls) {
+    std::string head;
+    if (pool.bind) {
+        head = fmt::format("listen {}\n    bind {}\n", pool.backend, host_and_port(pool.bind->host, pool.bind->port));
+    } else {
+        head = fmt::format("# No `bind` in pointsman.yml: a frontend of yours leads here with `default_backend {0}`.\nbackend {0}\n",
+                           pool.backend);
+    }
+
+    std::string slot_options;
+    std::string client_certificate;
+    if (!tls.ca_file.empty()) {
+        slot_options += " check-ssl verify required ca-file " + word(tls.ca_file);
+        if (!tls.cert_file.empty())
+            client_certificate = R"(    # Where Patroni wants a client's certificate (`verify_client: required`), add `crt` with a file of certificate and key.
+)";
+    }
+    if (pool.weight)
+        slot_options += fmt::format(" weight {}", pool.weight->base);
+
+    return fmt::format(
+        R"(
+# {role}
+{head}    # While no slot is usable, new connections wait instead of failing; hold.lua gives up just before `inspect-delay`.
+    tcp-request inspect-delay 40s
+    tcp-request content lua.hold {name} if {{ nbsrv({name}) lt 1 }}
+    # A server that refuses is tried again after a second, then another one: longer than PostgreSQL takes to start listening.
+    retries 30
+    option redispatch 1
+    # HAProxy's own check is the backstop: slower than the agent, and all there is while the agent does not run.
+    option httpchk HEAD {check}
+    http-check expect status 200
+    # A slot that goes down or into maintenance loses its sessions: nobody stays with a dead or demoted server.
+    default-server inter 2s fall 3 rise 2 on-marked-down shutdown-sessions
+    # The slots, for 8 members at most. The name is never resolved: HAProxy restores the address of a server from the state
+    # file only where it is declared by name. 8008 is the port of Patroni's REST API.
+{client_certificate}    server-template pg 1-8 slot.invalid:1 init-addr last,127.0.0.1 check port 8008{slot_options} disabled
+)",
+        fmt::arg("role", pool.role == config::pool_role::primary ? "The primary: reads and writes."
+                         : pool.fallback_primary               ? "The replicas; the primary while no replica is fit."
+                                                               : "The replicas."),
+        fmt::arg("head", head), fmt::arg("name", pool.backend), fmt::arg("check", word(check_path(pool))),
+        fmt::arg("client_certificate", client_certificate), fmt::arg("slot_options", slot_options));
+}
+
+} // namespace
+
+std::string haproxy_config(const config::settings& settings, std::string_view hold_lua) {
+    std::string text = R"(# HAProxy for Pointsman, as printed by `pointsman haproxy-config`. The host's own lines (log, user, group, chroot, maxconn,
+# other proxies) go beside it, here or in a file of their own: haproxy -f ONE -f OTHER.
+)";
+    text += global_section(settings.haproxy, hold_lua);
+    text += defaults_section(settings.haproxy);
+    for (const auto& cluster : settings.clusters) {
+        for (const auto& pool : cluster.pools)
+            text += pool_section(pool, cluster.probe.tls);
+    }
+    return text;
+}
+
+} // namespace pointsman::agent

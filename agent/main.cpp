@@ -1,0 +1,91 @@
+#include "agent/daemon.hpp"
+#include "agent/haproxy_config.hpp"
+#include "agent/log.hpp"
+#include "agent/release.hpp"
+#include "agent/slots_command.hpp"
+#include "config/load.hpp"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+
+namespace {
+
+using namespace pointsman;
+
+// Exit status (design 5): 0 done, 1 found something wrong, 2 used wrongly, 3 a part did not answer.
+constexpr int used_wrongly = 2;
+constexpr int no_answer = 3;
+
+int run(const config::settings& settings, const std::string& path) {
+    agent::set_up_log(settings.log);
+    spdlog::info("pointsman {}: {} cluster(s) from {}", POINTSMAN_VERSION, settings.clusters.size(), path);
+    if (!settings.haproxy.master_socket.empty())
+        spdlog::warn("haproxy.master_socket is not used by this version: sessions that old workers hold on a demoted "
+                     "node are not cut");
+    agent::run_daemon(settings, path);
+    return EXIT_SUCCESS;
+}
+
+int check(const config::settings& settings, const std::string& path) {
+    std::size_t pools = 0;
+    for (const auto& cluster : settings.clusters)
+        pools += cluster.pools.size();
+    fmt::print("{}: correct: {} cluster(s), {} pool(s)\n", path, settings.clusters.size(), pools);
+    return EXIT_SUCCESS;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app("Keeps HAProxy's server slots in step with Patroni clusters, without reloads.", "pointsman");
+    app.set_version_flag("--version", "pointsman " POINTSMAN_VERSION);
+    app.require_subcommand(1);
+    app.fallthrough();
+    std::string path = "/etc/pointsman/pointsman.yml";
+    app.add_option("--config", path, "Configuration file")->capture_default_str();
+
+    auto* run_it = app.add_subcommand("run", "The daemon; SIGHUP reads the configuration file again");
+    auto* slots = app.add_subcommand("slots", "The slot map as HAProxy has it now; works with the daemon dead");
+    bool json = false;
+    slots->add_flag("--json", json, "As a JSON array");
+    auto* haproxy_config = app.add_subcommand("haproxy-config", "Prints what haproxy.cfg must hold for this configuration");
+    auto* check_it = app.add_subcommand("check", "Checks the configuration file");
+    auto* release_it = app.add_subcommand(
+        "release", "Gives HAProxy's own checks back on every slot, for when the daemon is not there to do it");
+
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+        return app.exit(e, std::cout, std::cerr) == 0 ? EXIT_SUCCESS : used_wrongly;
+    }
+
+    try {
+        const config::settings settings = config::load_file(path);
+        if (run_it->parsed())
+            return run(settings, path);
+        if (slots->parsed())
+            return agent::slots_command(settings, json);
+        if (haproxy_config->parsed()) {
+            fmt::print("{}", agent::haproxy_config(settings));
+            return EXIT_SUCCESS;
+        }
+        if (check_it->parsed())
+            return check(settings, path);
+        if (release_it->parsed()) {
+            agent::set_up_log(settings.log);
+            return agent::release_command(settings);
+        }
+    } catch (const config::config_error& e) {
+        fmt::print(stderr, "{}\n", e.what());
+        return used_wrongly;
+    } catch (const std::exception& e) {
+        fmt::print(stderr, "pointsman: {}\n", e.what());
+        return no_answer;
+    }
+    return used_wrongly;
+}

@@ -1,0 +1,267 @@
+"""The cluster: etcd, Patroni nodes, HAProxy and the agent, each on an address of its own in one loopback network."""
+
+import json
+import pathlib
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+
+from . import haproxy, interrupt
+from .etcd import Etcd
+from .patroni import Node
+from .processes import Processes, children, signal_pid, start_time
+from .wait import until
+
+DEPLOY = pathlib.Path(__file__).resolve().parent.parent
+SCOPE = "demo"
+SLOTS = 8
+
+PRODUCTION = {"ttl": 30, "loop_wait": 10, "retry_timeout": 10}  # Patroni's defaults
+FAST = {"ttl": 20, "loop_wait": 2, "retry_timeout": 3}  # for tests: the shortest lease that Patroni accepts
+
+AGENT_SETTINGS = """\
+haproxy:
+  socket: {socket}
+etcd:
+  endpoints: ["{etcd}"]
+clusters:
+  - scope: {scope}
+    pools:
+      - {{backend: primary, role: primary, check: /master, bind: "{proxy}:5000"}}
+      - {{backend: replicas, role: replica, check: /replica, bind: "{proxy}:5001"}}
+listen: {proxy}:9127
+"""
+
+
+class Lab:
+    """One cluster in one folder. Everything it starts is recorded there, so that a later Lab of the folder can end it."""
+
+    def __init__(self, folder, network, pointsman, timing, die_with_parent):
+        self.folder = pathlib.Path(folder)
+        self.network = network
+        self.pointsman = pathlib.Path(pointsman)
+        self.timing = timing
+        self.processes = Processes(self.folder, die_with_parent)
+        self.etcd = Etcd(f"http://{network}.100:2379")
+        self.proxy_address = f"{network}.200"
+        self.socket = self.folder / "haproxy.sock"
+        self.settings = self.folder / "pointsman.yml"
+        self.agent_log = self.folder / "pointsman.log"
+
+    @classmethod
+    def create(cls, folder, network, pointsman, timing, die_with_parent=True):
+        folder = pathlib.Path(folder)
+        folder.mkdir(mode=0o755)
+        description = {"network": network, "pointsman": str(pointsman), "timing": timing}
+        (folder / "lab.json").write_text(json.dumps(description))
+        return cls(die_with_parent=die_with_parent, folder=folder, **description)
+
+    @classmethod
+    def open(cls, folder):
+        folder = pathlib.Path(folder)
+        return cls(die_with_parent=False, folder=folder, **json.loads((folder / "lab.json").read_text()))
+
+    # etcd
+
+    def start_etcd(self, *options):
+        client, peer = self.etcd.url, f"http://{self.network}.100:2380"
+        command = ["/usr/bin/etcd", "--name", "etcd", "--data-dir", self.folder / "etcd", "--unsafe-no-fsync",
+                   "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
+                   "--initial-advertise-peer-urls", peer, "--initial-cluster", f"etcd={peer}", "--logger", "zap",
+                   *options]
+        self.processes.start("etcd", command, self.folder / "etcd.log")
+        until(self.etcd.healthy, 20, "etcd is healthy")
+
+    def key(self, name):
+        return f"/service/{SCOPE}/{name}"
+
+    # Patroni
+
+    def node(self, number):
+        name = f"node{number}"
+        return Node(name, f"{self.network}.{number}", self.folder / name)
+
+    def nodes(self):
+        """The nodes that have ever been started, in order."""
+        numbers = sorted(int(path.name[4:]) for path in self.folder.glob("node*") if path.is_dir())
+        return [self.node(number) for number in numbers]
+
+    def running_nodes(self):
+        return [node for node in self.nodes() if self.processes.pid(node.name)]
+
+    def start_node(self, number):
+        """Starts a new node, or one that was stopped or crashed. Returns at once."""
+        node = self.node(number)
+        account = pwd.getpwnam("postgres")
+        node.folder.mkdir(mode=0o700, exist_ok=True)
+        shutil.chown(node.folder, account.pw_uid, account.pw_gid)
+        self._configure(node)
+        self.processes.start(node.name, ["/usr/bin/patroni", node.file], self.folder / f"{node.name}.log", "postgres")
+        return node
+
+    def _configure(self, node):
+        node.write_configuration(SCOPE, f"{self.network}.100:2379", self.timing)
+
+    def stop_node(self, node):
+        """What `systemctl stop patroni` does: SIGTERM, and Patroni stops PostgreSQL."""
+        self.processes.stop(node.name, grace=30)
+        self._end_postgres(node, signal.SIGQUIT)
+
+    def crash_node(self, node, patroni_only=False):
+        """kill -9 of Patroni and, unless told otherwise, of the postmaster and all its children."""
+        postmaster = None if patroni_only else node.postmaster()
+        self.processes.signal(node.name, signal.SIGKILL)
+        if postmaster:
+            backends = children(postmaster)
+            signal_pid(postmaster, signal.SIGKILL)
+            for backend in backends:
+                signal_pid(backend, signal.SIGKILL)
+        until(lambda: not self.processes.pid(node.name), 10, f"Patroni of {node.name} is gone")
+
+    def set_noloadbalance(self, node, value):
+        node.noloadbalance = value
+        self._configure(node)
+        self.processes.signal(node.name, signal.SIGHUP)
+
+    def leader(self):
+        """The node that the leader key names, or None."""
+        name = self.etcd.get(self.key("leader"))
+        return next((node for node in self.nodes() if node.name == name), None)
+
+    def writable_leader(self):
+        leader = self.leader()
+        return leader if leader and leader.writable() else None
+
+    def streaming(self, node):
+        """Whether the node streams from the leader and answers as a replica."""
+        leader = self.leader()
+        if not leader or not node.fit_replica():
+            return False
+        standbys = leader.get("/patroni")[1].get("replication", [])
+        return any(row["application_name"] == node.name and row["state"] == "streaming" for row in standbys)
+
+    def wait_writable(self, seconds=60):
+        return until(self.writable_leader, seconds, "a leader takes writes", every=0.1)
+
+    def wait_streaming(self, *nodes, seconds=90):
+        for node in nodes:
+            until(lambda: self.streaming(node), seconds, f"{node.name} streams from the leader", every=0.1)
+
+    def wait_complete(self, seconds=90):
+        """Every running node but the leader streams. A crash before that can give two nodes the same new timeline, which
+        Patroni does not notice: the old leader then never follows (seen here with 3.0.2)."""
+        leader = self.wait_writable()
+        self.wait_streaming(*[node for node in self.running_nodes() if node.name != leader.name], seconds=seconds)
+
+    def switchover(self, candidate):
+        """Returns the time at which the request that succeeded was sent. Asks the leader itself, which acts at once;
+        another node's API would wait for the leader's next loop."""
+        self.wait_complete()
+        leader = self.wait_writable()
+        request = {"leader": leader.name, "candidate": candidate.name}
+
+        def accepted():
+            sent = time.monotonic()
+            status, body = leader.post("/switchover", request)
+            if status not in (200, 412):  # 412: what Patroni knows of the candidate is one loop old
+                raise RuntimeError(f"switchover to {candidate.name}: HTTP {status}: {body.get('text')}")
+            return sent if status == 200 else None
+
+        return until(accepted, 30, f"{leader.name} hands over to {candidate.name}", every=0.5)
+
+    # HAProxy and the agent
+
+    def write_settings(self, socket=None):
+        self.settings.write_text(AGENT_SETTINGS.format(socket=socket or self.socket, etcd=self.etcd.url, scope=SCOPE,
+                                                       proxy=self.proxy_address))
+
+    def start_haproxy(self):
+        """HAProxy with the configuration that Pointsman prints for it."""
+        self.write_settings()
+        printed = self.ask_pointsman("haproxy-config")
+        file = self.folder / "haproxy.cfg"
+        file.write_text(printed.replace("/etc/pointsman/hold.lua", str(DEPLOY / "hold.lua")))
+        # In the foreground and without a master process: its one process id is HAProxy's.
+        self.processes.start("haproxy", ["/usr/sbin/haproxy", "-db", "-f", file], self.folder / "haproxy.log")
+        until(self.socket.exists, 10, "HAProxy's socket exists", every=0.01)
+
+    def start_agent(self, log=None):
+        self.processes.start("pointsman", [self.pointsman, "run", "--config", self.settings], log or self.agent_log)
+
+    def ask_pointsman(self, *words):
+        """The output of one of Pointsman's commands."""
+        done = subprocess.run([self.pointsman, *words, "--config", self.settings], capture_output=True, text=True,
+                              timeout=30, check=False)
+        if done.returncode:
+            raise RuntimeError(f"pointsman {' '.join(words)}: exit status {done.returncode}: {done.stderr}")
+        return done.stdout
+
+    def slots(self):
+        """`pointsman slots --json`."""
+        return json.loads(self.ask_pointsman("slots", "--json"))
+
+    def in_step(self):
+        """Whether every running node is where it should be, as HAProxy sees it: the leader in the primary pool alone,
+        every fit replica in the replica pool, nothing else."""
+        leader = self.writable_leader()
+        replicas = {f"{node.address}:5432" for node in self.running_nodes() if node.fit_replica()}
+        ready = [slot for slot in haproxy.slots(self.socket) if slot.ready]
+        return (leader is not None
+                and [slot.address for slot in ready if slot.backend == "primary"] == [f"{leader.address}:5432"]
+                and sorted(slot.address for slot in ready if slot.backend == "replicas") == sorted(replicas))
+
+    def wait_in_step(self, seconds=20):
+        until(self.in_step, seconds, "HAProxy's slots are in step with the cluster", every=0.02)
+
+    # All of it
+
+    def start(self, nodes, etcd_options=()):
+        """etcd, so many nodes, HAProxy and the agent; back when the slots are in step with a complete cluster."""
+        self.start_etcd(*etcd_options)
+        first = self.start_node(1)
+        until(first.writable, 90, "the first node takes writes", every=0.05)
+        others = [self.start_node(number) for number in range(2, nodes + 1)]
+        self.start_haproxy()
+        self.start_agent()
+        self.wait_streaming(*others)
+        self.wait_in_step()
+
+    def destroy(self):
+        """Ends every process, last started first, and removes the folder. Safe to repeat."""
+        with interrupt.held():
+            for name in reversed(list(self.processes.records)):
+                if not name.startswith("node"):
+                    self.processes.stop(name, grace=3)
+            # Patroni would wait for an etcd that is gone: nothing here is worth an orderly end.
+            for node in self.nodes():
+                self.processes.kill_family(node.name)  # initdb and pg_basebackup too
+                self._end_postgres(node, signal.SIGKILL)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end_postgres(self, node, number):
+        pid = node.postmaster()
+        started = pid and start_time(pid)
+        # Only what is certainly this node's: the postmaster runs in its data folder.
+        if not started or not _runs_in(pid, node.data):
+            return
+        family = children(pid) + [pid]
+        for member in family:
+            signal_pid(member, number)
+        until(lambda: start_time(pid) != started, 20, f"PostgreSQL of {node.name} is gone", every=0.01)
+
+
+def _runs_in(pid, folder):
+    try:
+        return pathlib.Path(f"/proc/{pid}/cwd").resolve() == folder.resolve()
+    except OSError:
+        return False
+
+
+def sweep(parent, prefix):
+    """Ends and removes what killed owners left: folders named <prefix><pid>.<start time>."""
+    for folder in pathlib.Path(parent).glob(prefix + "*"):
+        pid, _, started = folder.name[len(prefix):].partition(".")
+        if (folder / "lab.json").exists() and pid.isdigit() and str(start_time(int(pid))) != started:
+            Lab.open(folder).destroy()

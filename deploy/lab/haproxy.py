@@ -1,0 +1,61 @@
+"""HAProxy's stats socket, read-only."""
+
+import csv
+import socket
+from dataclasses import dataclass
+
+MAINT, DRAIN = 0x23, 0x18  # bits of srv_admin_state; 0x04 only marks `disabled` in the configuration
+
+
+@dataclass(frozen=True)
+class Slot:
+    backend: str
+    name: str
+    address: str
+    state: str  # ready, drain or maint
+    weight: int
+    since_change: int  # seconds
+
+    @property
+    def ready(self):
+        return self.state == "ready"
+
+
+def ask(path, command):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(2)
+        connection.connect(str(path))
+        connection.sendall(command.encode() + b"\n")
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts).decode()
+
+
+def slots(path):
+    """Every slot, as `show servers state` has it."""
+    return [parse_row(row.split()) for row in ask(path, "show servers state").splitlines()[2:] if row]
+
+
+def parse_row(field):
+    admin = int(field[6])
+    state = "maint" if admin & MAINT else "drain" if admin & DRAIN else "ready"
+    return Slot(backend=field[1], name=field[3], address=f"{field[4]}:{field[18]}", state=state,
+                weight=int(field[7]), since_change=int(field[9]))
+
+
+def sessions(path, address):
+    """How many sessions HAProxy has with this address, in every pool."""
+    rows = list(csv.DictReader(ask(path, "show stat").lstrip("# ").splitlines()))
+    return sum(int(row["scur"]) for row in rows if row["addr"] == address)
+
+
+def info(path):
+    """`show info` as a dictionary."""
+    return dict(line.split(": ", 1) for line in ask(path, "show info").splitlines() if ": " in line)
+
+
+def identity(path):
+    """What a reload or a restart would change."""
+    known = info(path)
+    return int(known["Pid"]), int(known["Start_time_sec"])
