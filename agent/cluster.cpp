@@ -43,7 +43,8 @@ std::set<check> checks_of(const config::cluster_settings& settings) {
     return result;
 }
 
-view_change take_view(cluster& c, const etcd_http::cluster_view& view, time_point now) {
+view_change take_view(cluster& c, const etcd_http::cluster_view& view, time_point now,
+                      std::chrono::system_clock::time_point wall) {
     view_change change;
     if (view.leader != c.leader) {
         change.leader = true;
@@ -54,6 +55,15 @@ view_change take_view(cluster& c, const etcd_http::cluster_view& view, time_poin
         c.last_leader = view.leader->name;
     c.known = true;
     c.optime = view.optime;
+    if (!view.switchover) {
+        c.asked.reset();
+    } else if (!c.asked || c.asked->revision != view.switchover->revision) {
+        time_point starts = now;
+        if (view.switchover->scheduled_at)
+            starts += std::max(time_point::duration::zero(),
+                               std::chrono::duration_cast<time_point::duration>(*view.switchover->scheduled_at - wall));
+        c.asked = switchover{view.switchover->leader, starts, view.switchover->revision};
+    }
 
     for (auto& [name, known] : c.members) {
         if (known.present && !view.members.contains(name)) {
@@ -74,6 +84,10 @@ view_change take_view(cluster& c, const etcd_http::cluster_view& view, time_poin
     }
     std::ranges::sort(change.probe);
     return change;
+}
+
+bool is_leaving(const cluster& c, const std::string& name, time_point now) {
+    return c.asked && c.asked->leader == name && now >= c.asked->starts && now < c.asked->starts + switchover_lasts;
 }
 
 void set_addresses(member& m, std::optional<runtime_api::address> connect, std::optional<runtime_api::address> proxy) {

@@ -38,6 +38,16 @@ struct member {
     std::map<check, health> probes;
 };
 
+// A switchover that Patroni was asked for (R12): new connections wait from its beginning on for the new primary.
+struct switchover {
+    std::string leader;      // the one that is to go
+    time_point starts{};     // when it was seen, or its scheduled time
+    std::int64_t revision{}; // tells one request from the next
+};
+
+// A request that Patroni neither carries out nor clears holds new connections no longer than this (R12).
+inline constexpr std::chrono::seconds switchover_lasts{15};
+
 struct cluster {
     bool known{};           // etcd was read at least once; until then nothing is desired of any slot
     time_point confirmed{}; // the last full read
@@ -46,6 +56,7 @@ struct cluster {
     time_point leader_since{};              // when the newest change of the key was seen
     std::map<std::string, member> members;
     std::optional<std::uint64_t> optime;
+    std::optional<switchover> asked;
 };
 
 // How long a member that is gone from etcd and says neither yes nor that it is dead stays known. Patroni's keys come back
@@ -57,7 +68,12 @@ struct view_change {
     std::vector<std::string> probe; // members that are new, or say something new of themselves: a reason to probe
 };
 
-view_change take_view(cluster& c, const etcd_http::cluster_view& view, time_point now);
+// `wall` is the same instant as `now`: a scheduled switchover is told in the wall clock's time.
+view_change take_view(cluster& c, const etcd_http::cluster_view& view, time_point now,
+                      std::chrono::system_clock::time_point wall);
+
+// Whether a switchover away from this member is under way.
+bool is_leaving(const cluster& c, const std::string& name, time_point now);
 
 // Sets the addresses that the member's names resolve to. What was asked of the node before says nothing of a new address.
 void set_addresses(member& m, std::optional<runtime_api::address> connect, std::optional<runtime_api::address> proxy);

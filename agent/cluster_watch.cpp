@@ -87,7 +87,7 @@ void cluster_watch::take_keys(const etcd_http::key_snapshot& snapshot) {
     const auto view = etcd_http::parse_cluster(snapshot.keys, prefix_, snapshot.revision);
     const bool first = !cluster_.known;
     const auto members_before = cluster_.members.size();
-    const view_change change = take_view(cluster_, view, now());
+    const view_change change = take_view(cluster_, view, now(), std::chrono::system_clock::now());
     if (first) {
         cluster_.confirmed = now();
         spdlog::info("cluster {}: read from etcd: {} members, leader {}", settings_.scope, cluster_.members.size(),

@@ -74,6 +74,8 @@ wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at
         return as_it_is(at, "R15: kept as found until it is probed");
     switch (h->last.what) {
         case answer::yes:
+            if (is_leaving(s.c, name, s.now))
+                return drain(s, at, "R12: a switchover away from it was asked for");
             return serve(s.key_names(name) ? "R2: leader, and its node says that it is a running primary"
                                            : "R2: the leader key is gone or unreadable, and its node says yes");
         case answer::no:
@@ -98,7 +100,7 @@ wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at
 // yes; without a readable etcd, the only one that says yes (R4).
 bool may_become_writer(const scene& s, const std::string& name) {
     const health* h = s.health_of(name, s.primary_check);
-    if (!h || !says(*h, answer::yes))
+    if (!h || !says(*h, answer::yes) || is_leaving(s.c, name, s.now))
         return false;
     if (s.etcd_readable)
         return s.key_names(name) && h->sent >= s.c.leader_since;
@@ -114,6 +116,8 @@ std::string why_not_writer(const scene& s, const std::string& name) {
         return "not probed yet";
     if (!s.key_names(name))
         return "not the leader";
+    if (is_leaving(s.c, name, s.now))
+        return "R12: a switchover away from it was asked for";
     return "R2: leader, but not writable yet: " + describe(*h);
 }
 

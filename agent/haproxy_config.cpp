@@ -27,32 +27,32 @@ std::string host_and_port(const std::string& host, std::uint16_t port) {
 std::string global_section(const config::haproxy_settings& haproxy, std::string_view hold_lua) {
     std::string text = "\nglobal\n";
     if (haproxy.socket.path.empty()) {
-        text += fmt::format(R"(    # The agent sets the slots through this socket. Whoever reaches it is HAProxy's administrator: prefer a unix socket.
+        text += fmt::format(
+            R"(    # The agent sets the slots here, and whoever else reaches it may too: prefer a unix socket.
     stats socket {} level admin
 )",
-                            host_and_port(haproxy.socket.host, haproxy.socket.port));
+            host_and_port(haproxy.socket.host, haproxy.socket.port));
     } else {
-        text += fmt::format(R"(    # The agent sets the slots through this socket. `expose-fd listeners`: a reload takes over the listening sockets.
+        text += fmt::format(
+            R"(    # The agent sets the slots here. `expose-fd listeners`: a reload refuses no connection.
     stats socket {} mode 660 group haproxy level admin expose-fd listeners
 )",
-                            word(haproxy.socket.path));
+            word(haproxy.socket.path));
     }
     if (!haproxy.master_socket.empty()) {
-        text += fmt::format(R"(    # The agent cuts the sessions of old workers through the master socket, an argument: haproxy -W -S {}
-)",
-                            haproxy.master_socket);
+        text += fmt::format(
+            "    # The agent cuts the sessions of old workers through the master socket: haproxy -W -S {}\n",
+            haproxy.master_socket);
     }
     if (!haproxy.state_file.empty()) {
-        text += fmt::format(R"(    # Kept current by the agent: HAProxy starts with the slots as they were, even where the agent does not run. It warns
-    # while the file is missing, that is before the agent's first pass.
+        text += fmt::format(
+            R"(    # Kept current by the agent: HAProxy starts with the slots as they were, even without the agent.
+    # It warns while the file is missing, that is before the agent's first pass.
     server-state-file {}
 )",
-                            word(haproxy.state_file));
+            word(haproxy.state_file));
     }
-    text += fmt::format(R"(    # The action `hold` of the pools.
-    lua-load {}
-)",
-                        word(hold_lua));
+    text += fmt::format("    # The action `hold` of the pools.\n    lua-load {}\n", word(hold_lua));
     return text;
 }
 
@@ -61,7 +61,7 @@ std::string defaults_section(const config::haproxy_settings& haproxy) {
 defaults
     mode tcp
     timeout connect 2s
-    # An idle PostgreSQL session is no fault: the longest that HAProxy can count to. Keep-alives find the ends that are gone.
+    # An idle PostgreSQL session is no fault: the longest HAProxy can count. Keep-alives find peers that are gone.
     timeout client 24d
     timeout server 24d
     option clitcpka
@@ -72,8 +72,9 @@ defaults
     return text;
 }
 
-// HAProxy's check must not contradict the agent, and it cuts the sessions of a slot that it finds down: so it goes without
-// the query of the agent's check, for lag is no reason to cut (R10), and lets the primary pass where reads fall back to it.
+// HAProxy's check must not contradict the agent, and it cuts the sessions of a slot that it finds down: so it goes
+// without the query of the agent's check, for lag is no reason to cut (R10), and lets the primary pass where reads fall
+// back to it.
 std::string check_path(const config::pool_settings& pool) {
     return pool.fallback_primary ? "/read-only" : pool.check.substr(0, pool.check.find('?'));
 }
@@ -83,17 +84,16 @@ std::string pool_section(const config::pool_settings& pool, const config::tls_se
     if (pool.bind) {
         head = fmt::format("listen {}\n    bind {}\n", pool.backend, host_and_port(pool.bind->host, pool.bind->port));
     } else {
-        head = fmt::format("# No `bind` in pointsman.yml: a frontend of yours leads here with `default_backend {0}`.\nbackend {0}\n",
-                           pool.backend);
+        head = fmt::format("# No `bind` in pointsman.yml: a frontend of yours leads here.\nbackend {}\n", pool.backend);
     }
 
     std::string slot_options;
-    std::string client_certificate;
+    std::string tls_note;
     if (!tls.ca_file.empty()) {
         slot_options += " check-ssl verify required ca-file " + word(tls.ca_file);
         if (!tls.cert_file.empty())
-            client_certificate = R"(    # Where Patroni wants a client's certificate (`verify_client: required`), add `crt` with a file of certificate and key.
-)";
+            tls_note =
+                "    # Where Patroni has `verify_client: required`, add `crt`: one file with certificate and key.\n";
     }
     if (pool.weight)
         slot_options += fmt::format(" weight {}", pool.weight->base);
@@ -101,10 +101,10 @@ std::string pool_section(const config::pool_settings& pool, const config::tls_se
     return fmt::format(
         R"(
 # {role}
-{head}    # While no slot is usable, new connections wait instead of failing; hold.lua gives up just before `inspect-delay`.
+{head}    # While no slot is usable, new connections wait; hold.lua gives up just before `inspect-delay`.
     tcp-request inspect-delay 40s
     tcp-request content lua.hold {name} if {{ nbsrv({name}) lt 1 }}
-    # A server that refuses is tried again after a second, then another one: longer than PostgreSQL takes to start listening.
+    # A connection that a slot refuses is tried again every second, on another slot where there is one.
     retries 30
     option redispatch 1
     # HAProxy's own check is the backstop: slower than the agent, and all there is while the agent does not run.
@@ -112,21 +112,22 @@ std::string pool_section(const config::pool_settings& pool, const config::tls_se
     http-check expect status 200
     # A slot that goes down or into maintenance loses its sessions: nobody stays with a dead or demoted server.
     default-server inter 2s fall 3 rise 2 on-marked-down shutdown-sessions
-    # The slots, for 8 members at most. The name is never resolved: HAProxy restores the address of a server from the state
-    # file only where it is declared by name. 8008 is the port of Patroni's REST API.
-{client_certificate}    server-template pg 1-8 slot.invalid:1 init-addr last,127.0.0.1 check port 8008{slot_options} disabled
+    # The slots, for 8 members at most. The name is never resolved: from the state file HAProxy restores the
+    # addresses of servers with a name only. 8008 is the port of Patroni's REST API.
+{tls_note}    server-template pg 1-8 slot.invalid:1 init-addr last,127.0.0.1 check port 8008{slot_options} disabled
 )",
         fmt::arg("role", pool.role == config::pool_role::primary ? "The primary: reads and writes."
-                         : pool.fallback_primary               ? "The replicas; the primary while no replica is fit."
-                                                               : "The replicas."),
+                         : pool.fallback_primary                 ? "The replicas; the primary while no replica is fit."
+                                                                 : "The replicas."),
         fmt::arg("head", head), fmt::arg("name", pool.backend), fmt::arg("check", word(check_path(pool))),
-        fmt::arg("client_certificate", client_certificate), fmt::arg("slot_options", slot_options));
+        fmt::arg("tls_note", tls_note), fmt::arg("slot_options", slot_options));
 }
 
 } // namespace
 
 std::string haproxy_config(const config::settings& settings, std::string_view hold_lua) {
-    std::string text = R"(# HAProxy for Pointsman, as printed by `pointsman haproxy-config`. The host's own lines (log, user, group, chroot, maxconn,
+    std::string text =
+        R"(# HAProxy for Pointsman, as printed by `pointsman haproxy-config`. The host's own lines (log, user, chroot,
 # other proxies) go beside it, here or in a file of their own: haproxy -f ONE -f OTHER.
 )";
     text += global_section(settings.haproxy, hold_lua);

@@ -8,9 +8,8 @@
 
 namespace pointsman::agent {
 
-// A whole HAProxy configuration with the reason of every line in it, for `pointsman haproxy-config`. What belongs to the
-// host alone (log, user, chroot, maxconn) is left to the host.
-std::string haproxy_config(const config::settings& settings,
-                           std::string_view hold_lua = "/etc/pointsman/hold.lua");
+// A whole HAProxy configuration with the reason of every line in it, for `pointsman haproxy-config`. What belongs to
+// the host alone (log, user, chroot, maxconn) is left to the host.
+std::string haproxy_config(const config::settings& settings, std::string_view hold_lua = "/etc/pointsman/hold.lua");
 
 } // namespace pointsman::agent

@@ -1,8 +1,8 @@
 #include "etcd_http/patroni.hpp"
 
+#include <boost/url/ipv6_address.hpp>
 #include <boost/url/parse_query.hpp>
 #include <boost/url/rfc/ipv6_address_rule.hpp>
-#include <boost/url/ipv6_address.hpp>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -195,6 +195,65 @@ json from_governor(const std::string& value) {
     return fields;
 }
 
+// Takes `digits` digits off the front of `text`.
+std::optional<int> take_number(std::string_view& text, std::size_t digits) {
+    int number = 0;
+    if (text.size() < digits)
+        return std::nullopt;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + digits, number);
+    if (error != std::errc() || end != text.data() + digits || number < 0)
+        return std::nullopt;
+    text.remove_prefix(digits);
+    return number;
+}
+
+bool take_character(std::string_view& text, std::string_view any_of) {
+    if (text.empty() || any_of.find(text.front()) == any_of.npos)
+        return false;
+    text.remove_prefix(1);
+    return true;
+}
+
+// `2026-11-22T23:05:09+02:00` as Python's isoformat() writes it, a fraction of the second included.
+std::optional<std::chrono::sys_seconds> parse_time(std::string_view text) {
+    using namespace std::chrono;
+    const auto year_number = take_number(text, 4);
+    const bool dash = take_character(text, "-");
+    const auto month_number = take_number(text, 2);
+    const bool second_dash = take_character(text, "-");
+    const auto day_number = take_number(text, 2);
+    const bool separator = take_character(text, "T ");
+    const auto hour = take_number(text, 2);
+    const bool colon = take_character(text, ":");
+    const auto minute = take_number(text, 2);
+    const bool second_colon = take_character(text, ":");
+    const auto second = take_number(text, 2);
+    if (!year_number || !month_number || !day_number || !hour || !minute || !second || !dash || !second_dash ||
+        !separator || !colon || !second_colon)
+        return std::nullopt;
+    const year_month_day date(year(*year_number), month(static_cast<unsigned>(*month_number)),
+                              day(static_cast<unsigned>(*day_number)));
+    if (!date.ok() || *hour > 23 || *minute > 59 || *second > 60)
+        return std::nullopt;
+    if (take_character(text, "."))
+        text.remove_prefix(std::min(text.find_first_not_of("0123456789"), text.size()));
+
+    minutes zone{};
+    if (text != "Z") {
+        const bool west = text.starts_with('-');
+        const bool sign = take_character(text, "+-");
+        const auto zone_hours = take_number(text, 2);
+        take_character(text, ":");
+        const auto zone_minutes = take_number(text, 2);
+        if (!sign || !zone_hours || !zone_minutes || !text.empty())
+            return std::nullopt;
+        zone = hours(*zone_hours) + minutes(*zone_minutes);
+        if (west)
+            zone = -zone;
+    }
+    return sys_days(date) + hours(*hour) + minutes(*minute) + seconds(*second) - zone;
+}
+
 class cluster_parser {
 public:
     cluster_parser(std::string_view prefix, std::int64_t revision) : prefix_(prefix) { view_.revision = revision; }
@@ -209,6 +268,8 @@ public:
             parse_status(kv.value);
         else if (name == "optime/leader")
             parse_legacy_optime(kv.value);
+        else if (name == "failover")
+            parse_failover(kv);
         else if (name.starts_with("members/"))
             parse_member(name.substr(8), kv.value);
     }
@@ -225,7 +286,7 @@ private:
     }
 
     bool usable_name(std::string_view name, std::string_view of) {
-        const char* fault = name.empty()              ? "empty"
+        const char* fault = name.empty()             ? "empty"
                             : name.size() > max_name ? "longer than 255 bytes"
                             : !is_utf8(name)         ? "not UTF-8"
                                                      : nullptr;
@@ -260,6 +321,25 @@ private:
             refuse("", "optime/leader: '" + printable(value) + "' is not a number");
     }
 
+    // A failover without a leader to leave is no switchover. A time that cannot be read means that it cannot be
+    // foreseen.
+    void parse_failover(const key_value& kv) {
+        const json fields = parse_object(kv.value, "", "failover");
+        const std::string* leader = find_text(fields, "", "leader");
+        if (!leader || !usable_name(*leader, "failover"))
+            return;
+        switchover_record asked{.leader = *leader, .scheduled_at = {}, .revision = kv.mod_revision};
+        if (fields.contains("scheduled_at")) {
+            const std::string* at = find_text(fields, "", "scheduled_at");
+            asked.scheduled_at = at ? parse_time(*at) : std::nullopt;
+            if (!asked.scheduled_at) {
+                refuse("", "failover: scheduled_at is not a time with a zone");
+                return;
+            }
+        }
+        view_.switchover = std::move(asked);
+    }
+
     void parse_member(std::string_view name, const std::string& value) {
         if (name.find('/') != name.npos) {
             refuse(name, "members: a name with a slash, which Patroni itself ignores");
@@ -267,9 +347,9 @@ private:
         }
         if (!usable_name(name, "members"))
             return;
-        const json fields =
-            value.starts_with("postgres") && value.size() <= max_value ? from_governor(value)
-                                                                       : parse_object(value, name, "value");
+        const json fields = value.starts_with("postgres") && value.size() <= max_value
+                                ? from_governor(value)
+                                : parse_object(value, name, "value");
         member_record member;
         member.name = name;
         take_url(fields, name, "conn_url", parse_postgres_url, member.connect);
@@ -309,8 +389,8 @@ private:
     }
 
     template<class T>
-    void take_url(const json& fields, std::string_view member, const char* name, verdict_on<T> (*parse_url)(std::string_view),
-                  std::optional<T>& to) {
+    void take_url(const json& fields, std::string_view member, const char* name,
+                  verdict_on<T> (*parse_url)(std::string_view), std::optional<T>& to) {
         const std::string* text = find_text(fields, member, name);
         if (!text)
             return;
