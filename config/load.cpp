@@ -21,7 +21,6 @@
 #include <numeric>
 #include <optional>
 #include <system_error>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -188,8 +187,8 @@ std::optional<listen_address> to_listen_address(std::string_view text) {
 class value {
 public:
     // An absent value (`key:`) has no useful place of its own: its key's is taken.
-    value(const std::string& file, std::string key, const YAML::Mark& key_mark, YAML::Node node)
-        : file_(file), key_(std::move(key)), mark_(node.IsNull() ? key_mark : node.Mark()), node_(std::move(node)) {}
+    value(const std::string& file, std::string key, const YAML::Mark& key_mark, const YAML::Node& node)
+        : file_(file), key_(std::move(key)), mark_(node.IsNull() ? key_mark : node.Mark()), node_(node) {}
 
     const std::string& file() const { return file_; }
     const std::string& key() const { return key_; }
@@ -251,6 +250,7 @@ using found_keys = std::map<std::string, value>;
 // comes last: its misspelling, if that is what it is, has been told before.
 found_keys read_mapping(const value& mapping, const std::vector<field>& fields) {
     std::vector<std::string> names;
+    names.reserve(fields.size());
     for (const field& f : fields)
         names.push_back(f.key);
     if (!mapping.node().IsMap())
@@ -389,7 +389,7 @@ std::optional<listen_address> read_listen(const value& v) {
     const std::string& text = v.text(expected);
     if (text == "off")
         return std::nullopt;
-    const std::optional<listen_address> where = to_listen_address(text);
+    std::optional<listen_address> where = to_listen_address(text);
     if (!where)
         v.refuse(expected);
     return where;

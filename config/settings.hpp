@@ -67,9 +67,9 @@ struct listen_address {
 };
 
 struct pool_settings {
-    std::string backend; // required; a name of HAProxy's
-    pool_role role{};    // required
-    std::string check;   // required; the path asked of Patroni's REST API, with its query
+    std::string backend;                // required; a name of HAProxy's
+    pool_role role{};                   // required
+    std::string check;                  // required; the path asked of Patroni's REST API, with its query
     std::optional<listen_address> bind; // used by `haproxy-config` only
     bool fallback_primary{};            // replica pools: reads go to the primary while no replica is fit
     bool use_proxy_url{};               // `address: proxy_url`: members are reached at their proxy_url
@@ -77,9 +77,9 @@ struct pool_settings {
 };
 
 struct cluster_settings {
-    std::string scope;                  // required
+    std::string scope;                   // required
     std::string name_space{"/service/"}; // begins and ends with a slash
-    std::optional<unsigned> group;      // Citus group
+    std::optional<unsigned> group;       // Citus group
     probe_settings probe;
     std::vector<pool_settings> pools; // required, at least one
 };
