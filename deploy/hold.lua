@@ -4,8 +4,8 @@
 --     tcp-request inspect-delay 40s
 --     tcp-request content lua.hold primary if { nbsrv(primary) lt 1 }
 --
--- HAProxy calls this once for each step. A connection goes on when the pool has a usable slot, and also when the time is
--- up or its client has gone: then it fails as it would have without the hold. Needs HAProxy 2.6, and no tune.lua setting.
+-- HAProxy calls this once for each step. A connection goes on when the pool has a usable slot, and also when the time
+-- is up or its client has gone: then it fails as it would have without the hold. No tune.lua setting is needed.
 
 -- Seconds; less than `inspect-delay`, for where that ends a hold, HAProxy logs an alert for every connection.
 local bound = 39
@@ -24,8 +24,8 @@ local function hold(txn, pool)
     if waited >= bound or txn.f:nbsrv(pool) > 0 or not txn.req:may_recv() then
         return act.CONTINUE
     end
-    -- Not core.msleep(): HAProxy 2.6.12 drops a wake-up that is due before it has been queued, as happens to short sleeps
-    -- on a busy host, and the connection stays where it is until `inspect-delay`.
+    -- Not core.msleep(): HAProxy 2.6.12 drops a wake-up that is due before it has been queued, as happens to short
+    -- sleeps on a busy host, and the connection stays where it is until `inspect-delay`.
     txn:set_priv(start)
     act.wake_time(step(waited))
     return act.YIELD

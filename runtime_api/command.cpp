@@ -25,9 +25,7 @@ struct renderer {
         assert(c.weight <= 256);
         return "set server " + to_string(c.slot) + " weight " + std::to_string(c.weight);
     }
-    std::string operator()(const shutdown_sessions& c) const {
-        return "shutdown sessions server " + to_string(c.slot);
-    }
+    std::string operator()(const shutdown_sessions& c) const { return "shutdown sessions server " + to_string(c.slot); }
     std::string operator()(const set_check& c) const {
         return (c.enabled ? "enable health " : "disable health ") + to_string(c.slot);
     }
@@ -119,8 +117,8 @@ result<void> check_reply(std::span<const command> batch, std::string_view reply)
                 return refused(c, reply);
             return {};
         }
-        // One empty line for each command, on every version (facts 1.2). A message stands in the place of the line of the
-        // command that failed; what follows it is of later commands, and not always told apart (facts 1.1).
+        // One empty line for each command, on every version (facts 1.2). A message stands in the place of the line of
+        // the command that failed; what follows it is of later commands, and not always told apart (facts 1.1).
         if (!reply.starts_with('\n'))
             return refused(c, reply.substr(0, reply.find("\n\n")));
         reply.remove_prefix(1);

@@ -18,8 +18,7 @@ failure malformed(std::string detail) {
 }
 
 bool is_name(std::string_view text) {
-    constexpr std::string_view allowed =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-";
+    constexpr std::string_view allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-";
     return !text.empty() && text.find_first_not_of(allowed) == std::string_view::npos;
 }
 
@@ -80,12 +79,12 @@ enum state_column : std::size_t {
     srv_port,
 };
 constexpr std::array<std::string_view, 10> state_columns = {
-    "be_name",     "srv_name",    "srv_addr",   "srv_op_state",
+    "be_name",         "srv_name",    "srv_addr",    "srv_op_state",
     "srv_admin_state", "srv_uweight", "srv_iweight", "srv_time_since_last_change",
     "srv_check_state", "srv_port",
 };
 
-constexpr unsigned maint_mask = 0x23; // FMAINT, IMAINT, RMAINT; not 0x04, which says only `disabled` in the file (facts 3)
+constexpr unsigned maint_mask = 0x23; // FMAINT, IMAINT, RMAINT; not 0x04, `disabled` in the configuration (facts 3)
 constexpr unsigned drain_mask = 0x18; // FDRAIN, IDRAIN
 constexpr unsigned check_configured_bit = 2;
 constexpr unsigned check_enabled_bit = 4;

@@ -17,8 +17,8 @@
 
 namespace pointsman::runtime_api {
 
-// The name of a slot, as HAProxy itself reported it: letters, digits and `_ . : -` only, which is what HAProxy accepts in
-// a configuration and what needs no escaping on a command line (R13).
+// The name of a slot, as HAProxy itself reported it: letters, digits and `_ . : -` only, which is what HAProxy accepts
+// in a configuration and what needs no escaping on a command line (R13).
 class slot_id {
 public:
     static std::optional<slot_id> parse(std::string_view backend, std::string_view server);
@@ -47,7 +47,7 @@ std::string_view to_string(operational_state state);
 // One row of `show servers state`.
 struct slot {
     slot_id id;
-    std::optional<address> where; // nullopt: none that the agent would ever set (no inet address, 0.0.0.0, port 0; facts 4)
+    std::optional<address> where; // nullopt: none the agent would ever set (no inet address, 0.0.0.0, port 0; facts 4)
     admin_state admin{};          // maint mask 0x23, drain mask 0x18; 0x04 marks `disabled` in the configuration only
     operational_state operational{};
     unsigned weight{};         // 0..256, srv_uweight
@@ -76,12 +76,12 @@ struct process_info {
 
 result<process_info> parse_info(std::string_view text);
 
-// One server row of `show stat` (CSV), found by column name: the columns grow with every version. Takes the whole answer
-// with the empty line that ends it.
+// One server row of `show stat` (CSV), found by column name: the columns grow with every version. Takes the whole
+// answer with the empty line that ends it.
 struct server_statistics {
     std::string backend;
     std::string server;
-    std::string status; // "UP", "UP 1/3", "DOWN", "MAINT", "DRAIN", "no check", ...
+    std::string status;       // "UP", "UP 1/3", "DOWN", "MAINT", "DRAIN", "no check", ...
     std::uint64_t sessions{}; // scur
 };
 

@@ -1,10 +1,10 @@
 // HAProxy's stats socket: commands and dumps, each in a short connection of its own (facts 2: the only mode that is the
 // same in every version, and the only one that never stays attached to an old worker).
 //
-// Every call is one exchange: connect, one line, read to the end, bounded by `deadline` as a whole and by `max_reply` in
-// size. Calls may overlap, but HAProxy serves ten connections at most and writes must be ordered: the caller keeps one
-// exchange in flight. Cancelling a call closes its connection and ends it with system_error(operation_aborted); HAProxy
-// may have carried out the line by then.
+// Every call is one exchange: connect, one line, read to the end, bounded by `deadline` as a whole and by `max_reply`
+// in size. Calls may overlap, but HAProxy serves ten connections at most and writes must be ordered: the caller keeps
+// one exchange in flight. Cancelling a call closes its connection and ends it with system_error(operation_aborted);
+// HAProxy may have carried out the line by then.
 #pragma once
 
 #include "runtime_api/command.hpp"

@@ -56,17 +56,28 @@ bool write_file(const std::string& path, std::string_view text) {
 // Without it the rename itself may be lost with the power.
 bool sync_directory_of(const std::string& path) {
     const auto parent = std::filesystem::path(path).parent_path();
-    const file_descriptor directory(
-        ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const file_descriptor directory(::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     return directory && ::fsync(directory.get()) == 0;
 }
 
-// IMAINT, IDRAIN and RMAINT come from another server or from name resolution, and HAProxy works them out anew.
-std::string without_inherited_bits(const std::string& admin_state) {
-    constexpr unsigned inherited = 0x02 | 0x10 | 0x20;
+unsigned bits_of(const std::string& column) {
     unsigned bits{};
-    std::from_chars(admin_state.data(), admin_state.data() + admin_state.size(), bits);
-    return std::to_string(bits & ~inherited);
+    std::from_chars(column.data(), column.data() + column.size(), bits);
+    return bits;
+}
+
+// IMAINT, IDRAIN and RMAINT come from another server or from name resolution, and HAProxy works them out anew.
+std::string own_admin_state(const std::string& column) {
+    constexpr unsigned inherited = 0x02 | 0x10 | 0x20;
+    return std::to_string(bits_of(column) & ~inherited);
+}
+
+// A check that the agent has suspended comes back enabled, for the agent may be gone by then (R3).
+std::string resumed_check_state(const std::string& column) {
+    constexpr unsigned configured = 2;
+    constexpr unsigned enabled = 4;
+    const unsigned bits = bits_of(column);
+    return std::to_string(bits & configured ? bits | enabled : bits);
 }
 
 std::vector<std::string> words(const std::string& line) {
@@ -92,6 +103,7 @@ std::string state_file(std::string_view dump, std::span<const std::string> backe
     const auto address = column("srv_addr");
     const auto host_name = column("srv_fqdn");
     const auto admin_state = column("srv_admin_state");
+    const auto check_state = column("srv_check_state");
     const auto agent_port = column("srv_agent_port");
 
     std::string file = version + '\n' + header + '\n';
@@ -100,9 +112,10 @@ std::string state_file(std::string_view dump, std::span<const std::string> backe
         const bool ours = std::find(backends.begin(), backends.end(), row[backend]) != backends.end();
         if (!ours || row[address] == "-" || row[host_name] == "-")
             continue;
-        row[admin_state] = without_inherited_bits(row[admin_state]);
-        // HAProxy fills this column with the `port` of `check`, and then warns of the file it restores it from: a slot has
-        // no agent check. With `zero-warning` it would not even start.
+        row[admin_state] = own_admin_state(row[admin_state]);
+        row[check_state] = resumed_check_state(row[check_state]);
+        // HAProxy fills this column with the `port` of `check`, and then warns of the file it restores it from: a slot
+        // has no agent check. With `zero-warning` it would not even start.
         row[agent_port] = "0";
         for (std::size_t i = 0; i != row.size(); ++i)
             file += (i == 0 ? "" : " ") + row[i];

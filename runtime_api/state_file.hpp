@@ -13,8 +13,10 @@
 namespace pointsman::runtime_api {
 
 // The file's text, made of the rows of `dump` (observation::dump) that belong to `backends` and that HAProxy restores
-// right: it gives a slot its address back only where the slot is declared with a host name, though port and state in any
-// case, so a row without one would send its sessions to the wrong place (facts 5.1).
+// right: it gives a slot its address back only where the slot is declared with a host name, though port and state in
+// any case, so a row without one would send its sessions to the wrong place (facts 5.1). A check that the agent has
+// suspended is enabled in it: whoever starts HAProxy from the file may be alone with it (R3).
+//
 // REQUIRES: parse_servers_state(dump) succeeds.
 std::string state_file(std::string_view dump, std::span<const std::string> backends);
 

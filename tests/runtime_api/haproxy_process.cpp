@@ -1,0 +1,90 @@
+#include "haproxy_process.hpp"
+
+#include "wait_until.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+#include <stdexcept>
+#include <string_view>
+
+namespace pointsman::test {
+namespace {
+
+// HAProxy binds its sockets some time before it serves them.
+bool answers(const std::string& path) {
+    sockaddr_un where{};
+    where.sun_family = AF_UNIX;
+    std::memcpy(where.sun_path, path.c_str(), path.size() + 1);
+    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    constexpr std::string_view question = "show info\n";
+    pollfd answer{fd, POLLIN, 0};
+    const bool answered = ::connect(fd, reinterpret_cast<const sockaddr*>(&where), sizeof where) == 0 &&
+                          ::send(fd, question.data(), question.size(), MSG_NOSIGNAL) > 0 &&
+                          ::poll(&answer, 1, 5000) == 1 && (answer.revents & POLLIN) != 0;
+    ::close(fd);
+    return answered;
+}
+
+} // namespace
+
+std::string haproxy_process::preamble(const scratch_dir& dir) {
+    return "global\n"
+           "    stats socket " +
+           dir.path("admin.sock") +
+           " level admin\n"
+           "defaults\n"
+           "    mode tcp\n"
+           "    timeout connect 1s\n"
+           "    timeout client 1m\n"
+           "    timeout server 1m\n";
+}
+
+haproxy_process::haproxy_process(const scratch_dir& dir, std::string_view configuration)
+    : socket_(dir.path("admin.sock")), log_(dir.path("haproxy.log")) {
+    const std::string file = dir.path("haproxy.cfg");
+    write_text(file, configuration);
+    ::unlink(socket_.c_str()); // of a HAProxy before this one
+
+    const pid_t parent = ::getpid();
+    pid_ = ::fork();
+    if (pid_ < 0)
+        throw std::runtime_error("fork failed");
+    if (pid_ == 0) {
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        const int output = ::open(log_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        if (::getppid() != parent || output < 0)
+            ::_exit(127);
+        ::dup2(output, STDOUT_FILENO);
+        ::dup2(output, STDERR_FILENO);
+        ::execl("/usr/sbin/haproxy", "haproxy", "-db", "-f", file.c_str(), nullptr);
+        ::_exit(127);
+    }
+
+    const bool decided = wait_until([this] {
+        if (::waitpid(pid_, nullptr, WNOHANG) == pid_)
+            pid_ = -1;
+        return pid_ < 0 || answers(socket_);
+    });
+    if (!decided || pid_ < 0) {
+        end();
+        throw std::runtime_error("HAProxy did not start: " + log());
+    }
+}
+
+void haproxy_process::end() {
+    if (pid_ < 0)
+        return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+    pid_ = -1;
+}
+
+} // namespace pointsman::test

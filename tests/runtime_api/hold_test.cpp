@@ -1,0 +1,221 @@
+// deploy/hold.lua in the real HAProxy (R11).
+#include "haproxy_process.hpp"
+#include "printers.hpp"
+#include "run.hpp"
+#include "runtime_api/session.hpp"
+#include "wait_until.hpp"
+
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <poll.h>
+
+#include <chrono>
+#include <csignal>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace pointsman::runtime_api;
+using namespace pointsman::test;
+using namespace std::chrono_literals;
+
+namespace asio = boost::asio;
+using tcp = asio::ip::tcp;
+using clock_type = std::chrono::steady_clock;
+
+namespace {
+
+// hold.lua with another bound than 39 s.
+std::string hold_lua(const scratch_dir& dir, const std::string& seconds) {
+    const std::string line = "\nlocal bound = 39\n";
+    auto text = read_text(HOLD_LUA);
+    const auto at = text.find(line);
+    REQUIRE(at != std::string::npos);
+    text.replace(at, line.size(), "\nlocal bound = " + seconds + "\n");
+    write_text(dir.path("hold.lua"), text);
+    return dir.path("hold.lua");
+}
+
+bool readable(int fd) {
+    pollfd one{fd, POLLIN, 0};
+    return ::poll(&one, 1, 10'000) == 1;
+}
+
+// What the client reads first; empty: the connection was closed.
+std::string first_words(tcp::socket& client) {
+    if (!readable(client.native_handle()))
+        return "nothing in time";
+    std::string text(7, '\0');
+    boost::system::error_code error;
+    text.resize(client.read_some(asio::buffer(text), error));
+    return text;
+}
+
+// A pool with its hold, and one slot in maint that has the address of `server`. Each test has an `ip` of its own.
+struct held_pool {
+    held_pool(const std::string& ip, const std::string& bound)
+        : front(asio::ip::make_address(ip), 5000),
+          haproxy(dir, haproxy_process::preamble(dir) + "global\n    lua-load " + hold_lua(dir, bound) +
+                           "\nlisten primary\n    bind " + ip +
+                           ":5000\n"
+                           "    tcp-request inspect-delay 40s\n"
+                           "    tcp-request content lua.hold primary if { nbsrv(primary) lt 1 }\n"
+                           "    server-template pg 1-1 slot.invalid:1 init-addr last,127.0.0.1 disabled\n"),
+          server(context, tcp::endpoint(front.address(), 0)), control({haproxy.socket(), {}, 0}) {
+        execute(set_address{slot, *address::parse(ip, server.local_endpoint().port())});
+    }
+
+    void execute(const command& c) {
+        const std::vector<command> batch{c};
+        REQUIRE(run(context, control.execute(batch)));
+    }
+
+    // As with PostgreSQL, the client speaks first.
+    tcp::socket connect() {
+        tcp::socket client(context);
+        client.connect(front);
+        asio::write(client, asio::buffer("hello", 5));
+        return client;
+    }
+
+    std::vector<tcp::socket> connect(std::size_t count) {
+        std::vector<tcp::socket> clients;
+        while (clients.size() != count)
+            clients.push_back(connect());
+        return clients;
+    }
+
+    // Connections that HAProxy has accepted and not closed, except those to its stats socket.
+    std::string connections() {
+        asio::local::stream_protocol::socket stats(context);
+        stats.connect(haproxy.socket());
+        asio::write(stats, asio::buffer("show info\n", 10));
+        std::string info;
+        boost::system::error_code eof;
+        asio::read(stats, asio::dynamic_buffer(info), eof);
+        const std::string key = "\nCurrConns: ";
+        const auto at = info.find(key) + key.size();
+        return info.substr(at, info.find('\n', at) - at);
+    }
+
+    // Accepts and greets connections until there have been `count`, or none comes any more.
+    std::size_t serve(std::size_t count) {
+        while (sessions.size() != count && readable(server.native_handle())) {
+            sessions.push_back(server.accept());
+            asio::write(sessions.back(), asio::buffer("welcome", 7));
+        }
+        return sessions.size();
+    }
+
+    const slot_id slot = *slot_id::parse("primary", "pg1");
+    const scratch_dir dir;
+    tcp::endpoint front;
+    haproxy_process haproxy;
+    asio::io_context context{1};
+    tcp::acceptor server;
+    session control;
+    std::vector<tcp::socket> sessions; // accepted by `server`
+};
+
+} // namespace
+
+TEST_CASE("hold: connections opened while no slot is usable are served when one is", "[hold]") {
+    held_pool pool("127.0.31.40", "39");
+    auto clients = pool.connect(4);
+    REQUIRE(wait_until([&pool] { return pool.connections() == "4"; }));
+
+    pool.execute(set_state{pool.slot, admin_state::ready});
+    const auto ready = clock_type::now();
+
+    CHECK(pool.serve(4) == 4);
+    CHECK(clock_type::now() - ready < 1s); // a step is 10 ms
+    for (auto& client : clients)
+        CHECK(first_words(client) == "welcome");
+}
+
+TEST_CASE("hold: two hundred connections wait together and none is lost", "[hold]") {
+    held_pool pool("127.0.31.41", "39");
+    auto clients = pool.connect(200);
+    REQUIRE(wait_until([&pool] { return pool.connections() == "200"; }));
+
+    pool.execute(set_state{pool.slot, admin_state::ready});
+    const auto ready = clock_type::now();
+
+    CHECK(pool.serve(200) == 200);
+    CHECK(clock_type::now() - ready < 2s);
+    for (auto& client : clients)
+        REQUIRE(first_words(client) == "welcome");
+    CHECK(pool.haproxy.log().find("Lua") == std::string::npos);
+}
+
+TEST_CASE("hold: what the clients say while they are held reaches the server", "[hold]") {
+    held_pool pool("127.0.31.42", "39");
+    auto client = pool.connect();
+    REQUIRE(wait_until([&pool] { return pool.connections() == "1"; }));
+    asio::write(client, asio::buffer(", world", 7));
+
+    pool.execute(set_state{pool.slot, admin_state::ready});
+
+    REQUIRE(pool.serve(1) == 1);
+    std::string heard(12, '\0');
+    REQUIRE(readable(pool.sessions[0].native_handle()));
+    asio::read(pool.sessions[0], asio::buffer(heard));
+    CHECK(heard == "hello, world");
+}
+
+TEST_CASE("hold: a host that stalls HAProxy makes it forget no connection", "[hold]") {
+    held_pool pool("127.0.31.43", "39");
+    auto clients = pool.connect(200);
+    REQUIRE(wait_until([&pool] { return pool.connections() == "200"; }));
+
+    // Longer than a step each time: with core.msleep() instead of act.wake_time(), some of these wake-ups were lost.
+    for (int i = 0; i != 50; ++i) {
+        ::kill(pool.haproxy.pid(), SIGSTOP);
+        std::this_thread::sleep_for(15ms);
+        ::kill(pool.haproxy.pid(), SIGCONT);
+        std::this_thread::sleep_for(5ms);
+    }
+    pool.execute(set_state{pool.slot, admin_state::ready});
+
+    CHECK(pool.serve(200) == 200);
+}
+
+TEST_CASE("hold: a client that goes away is held no longer", "[hold]") {
+    held_pool pool("127.0.31.44", "39");
+    auto clients = pool.connect(50);
+    REQUIRE(wait_until([&pool] { return pool.connections() == "50"; }));
+
+    clients.erase(clients.begin() + 1, clients.end());
+
+    CHECK(wait_until([&pool] { return pool.connections() == "1"; }, 2s));
+    pool.execute(set_state{pool.slot, admin_state::ready});
+    CHECK(pool.serve(1) == 1);
+    CHECK(first_words(clients[0]) == "welcome");
+}
+
+TEST_CASE("hold: when the time is up, the connection fails as it would have without the hold", "[hold]") {
+    held_pool pool("127.0.31.45", "1");
+    const auto opened = clock_type::now();
+    auto client = pool.connect();
+
+    CHECK(first_words(client).empty());
+
+    CHECK(clock_type::now() - opened >= 1s);
+    CHECK(clock_type::now() - opened < 5s);
+    CHECK(pool.haproxy.log().find("Lua") == std::string::npos);
+}
+
+TEST_CASE("hold: with a usable slot nothing waits", "[hold]") {
+    held_pool pool("127.0.31.46", "39");
+    pool.execute(set_state{pool.slot, admin_state::ready});
+
+    auto client = pool.connect();
+
+    CHECK(pool.serve(1) == 1);
+    CHECK(first_words(client) == "welcome");
+}
