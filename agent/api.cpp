@@ -85,11 +85,10 @@ struct api::listener {
     int connections{};
 };
 
-api::api(const asio::any_io_executor& executor, const config::listen_address& where,
-         std::function<std::string()> slots)
+api::api(const asio::any_io_executor& executor, const config::listen_address& where, std::function<std::string()> slots)
     : slots_(std::move(slots)), tasks_(executor) {
-    const auto host = where.host.empty() ? asio::ip::address(asio::ip::address_v6::any())
-                                         : asio::ip::make_address(where.host);
+    const auto host =
+        where.host.empty() ? asio::ip::address(asio::ip::address_v6::any()) : asio::ip::make_address(where.host);
     try {
         listener_ = std::make_unique<listener>(executor, tcp::endpoint(host, where.port));
     } catch (const boost::system::system_error& e) {

@@ -99,7 +99,7 @@ void set_addresses(member& m, std::optional<runtime_api::address> connect, std::
 
 std::vector<std::string> forget_absent(cluster& c, time_point now) {
     std::vector<std::string> gone;
-    std::erase_if(c.members, [&](const auto& entry) {
+    std::erase_if(c.members, [&gone, now](const auto& entry) {
         const member& m = entry.second;
         const bool forget = !m.present && !says_yes(m) && (is_dead(m) || now - m.absent_since >= absent_hold);
         if (forget)
@@ -124,7 +124,7 @@ std::chrono::milliseconds probe_delay(const cluster& c, const std::string& name,
     const health* h = it == c.members.end() ? nullptr : find_health(it->second, what);
     if (!h)
         return interval;
-    const auto at_most = [&](std::chrono::milliseconds delay) { return std::min(delay, interval); };
+    const auto at_most = [interval](std::chrono::milliseconds delay) { return std::min(delay, interval); };
     const auto since_change = now - c.leader_since;
 
     if (what.role == config::pool_role::primary) {

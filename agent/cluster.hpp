@@ -1,8 +1,8 @@
 // Pure: what the agent knows of one Patroni cluster: its members as etcd tells them, what their nodes answer, and the
 // leader key, all as values that the rules of desire.hpp read.
 //
-// etcd says who exists, and nothing vanishes with it (R4, R5): a member that is gone from etcd stays known for as long as
-// its node says yes, and a view that cannot be read changes nothing.
+// etcd says who exists, and nothing vanishes with it (R4, R5): a member that is gone from etcd stays known for as long
+// as its node says yes, and a view that cannot be read changes nothing.
 #pragma once
 
 #include "agent/health.hpp"
@@ -26,7 +26,9 @@ struct check {
     friend auto operator<=>(const check&, const check&) = default;
 };
 
-inline check check_of(const config::pool_settings& pool) { return {pool.check, pool.role}; }
+inline check check_of(const config::pool_settings& pool) {
+    return {pool.check, pool.role};
+}
 std::set<check> checks_of(const config::cluster_settings& settings);
 
 struct member {
@@ -59,12 +61,12 @@ struct cluster {
     std::optional<switchover> asked;
 };
 
-// How long a member that is gone from etcd and says neither yes nor that it is dead stays known. Patroni's keys come back
-// within 1.5 s after an etcd that hung (facts 1.3).
+// How long a member that is gone from etcd and says neither yes nor that it is dead stays known. Patroni's keys come
+// back within 1.5 s after an etcd that hung (facts 1.3).
 inline constexpr std::chrono::seconds absent_hold{10};
 
 struct view_change {
-    bool leader{};                   // the key names another member, went, or came
+    bool leader{};                  // the key names another member, went, or came
     std::vector<std::string> probe; // members that are new, or say something new of themselves: a reason to probe
 };
 
@@ -75,7 +77,8 @@ view_change take_view(cluster& c, const etcd_http::cluster_view& view, time_poin
 // Whether a switchover away from this member is under way.
 bool is_leaving(const cluster& c, const std::string& name, time_point now);
 
-// Sets the addresses that the member's names resolve to. What was asked of the node before says nothing of a new address.
+// Sets the addresses that the member's names resolve to. What was asked of the node before says nothing of a new
+// address.
 void set_addresses(member& m, std::optional<runtime_api::address> connect, std::optional<runtime_api::address> proxy);
 
 // Removes the members that are gone from etcd and from their nodes, and returns their names.

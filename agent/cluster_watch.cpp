@@ -18,11 +18,13 @@ using etcd_http::printable;
 namespace {
 
 constexpr auto housekeeping_interval = 1s;
-constexpr auto name_lives = 30s;       // how long a resolved name is used before it is looked up again
-constexpr auto name_retry = 5s;        // and one that did not resolve
+constexpr auto name_lives = 30s;        // how long a resolved name is used before it is looked up again
+constexpr auto name_retry = 5s;         // and one that did not resolve
 constexpr auto not_probeable_wait = 1s; // between looks at a member without a usable REST address
 
-time_point now() { return std::chrono::steady_clock::now(); }
+time_point now() {
+    return std::chrono::steady_clock::now();
+}
 
 // Probes of several agents and members must not fall into step (facts 2.1: five workers).
 std::chrono::milliseconds jittered(std::chrono::milliseconds delay) {
@@ -79,9 +81,12 @@ asio::awaitable<void> cluster_watch::run() {
     co_await tasks_.wait();
 }
 
-bool cluster_watch::etcd_readable(time_point at) const { return readable(cluster_, poll_interval_, at); }
+bool cluster_watch::etcd_readable(time_point at) const {
+    return readable(cluster_, poll_interval_, at);
+}
 
-// --- etcd ----------------------------------------------------------------------------------------------------------------
+// --- etcd
+// ----------------------------------------------------------------------------------------------------------------
 
 void cluster_watch::take_keys(const etcd_http::key_snapshot& snapshot) {
     const auto view = etcd_http::parse_cluster(snapshot.keys, prefix_, snapshot.revision);
@@ -148,6 +153,11 @@ void cluster_watch::report_refusals(const std::vector<etcd_http::refusal>& refus
         std::string& text = reasons[refusal.member];
         text += (text.empty() ? "" : "; ") + refusal.reason;
     }
+    for (const auto& [name, m] : cluster_.members) {
+        if (m.present && (!m.record.connect || !m.record.rest))
+            reasons.try_emplace(printable(name), m.record.rest ? "no conn_url: it gets no slot"
+                                                               : "no api_url: it cannot be probed and is not served");
+    }
     for (const auto& [name, reason] : reasons) {
         const auto it = refused_.find(name);
         if (it == refused_.end() || it->second != reason)
@@ -168,15 +178,16 @@ asio::awaitable<void> cluster_watch::housekeeping() {
         co_await timer.async_wait(asio::use_awaitable);
         refresh_addresses();
         for (const std::string& name : forget_absent(cluster_, now())) {
-            spdlog::info("cluster {}: member {} is gone from etcd and from its node; its slot is free",
-                         settings_.scope, printable(name));
+            spdlog::info("cluster {}: member {} is gone from etcd and from its node; its slot is free", settings_.scope,
+                         printable(name));
             wake_probers(name); // so that its loops see that it is gone
             changed_();
         }
     }
 }
 
-// --- names ---------------------------------------------------------------------------------------------------------------
+// --- names
+// ---------------------------------------------------------------------------------------------------------------
 
 void cluster_watch::refresh_addresses() {
     for (auto& [name, m] : cluster_.members) {
@@ -245,7 +256,8 @@ asio::awaitable<void> cluster_watch::resolve_name(std::string host) {
     refresh_addresses();
 }
 
-// --- probes --------------------------------------------------------------------------------------------------------------
+// --- probes
+// --------------------------------------------------------------------------------------------------------------
 
 void cluster_watch::start_probers() {
     std::set<std::string> paths;
@@ -338,8 +350,7 @@ void cluster_watch::take_outcome(const std::string& name, const std::string& pat
         wake = wake || !answered || before != h.last || h.in_a_row == 2;
         if (!answered || before.what != h.last.what)
             spdlog::info("cluster {}: member {}: {} {}: {} ({:.1f} ms)", settings_.scope, printable(name), path,
-                         word(h.last.what), describe(h),
-                         std::chrono::duration<double, std::milli>(h.latency).count());
+                         word(h.last.what), describe(h), std::chrono::duration<double, std::milli>(h.latency).count());
     }
     if (wake)
         changed_();

@@ -58,7 +58,8 @@ private:
     void refresh_addresses();
     const resolved_name* look_up(const std::string& host);
     boost::asio::awaitable<void> resolve_name(std::string host);
-    std::optional<runtime_api::address> address_of(const std::string& member, const std::optional<etcd_http::host_port>& where,
+    std::optional<runtime_api::address> address_of(const std::string& member,
+                                                   const std::optional<etcd_http::host_port>& where,
                                                    const std::optional<runtime_api::address>& now);
 
     void start_probers();

@@ -57,9 +57,8 @@ public:
                                                                [this] { reconciler_->wake(); }));
             watches.push_back(watches_.back().get());
         }
-        reconciler_ =
-            std::make_unique<reconciler>(executor, runtime_api::session(haproxy_target(settings_)),
-                                         std::move(watches), settings_.haproxy.state_file, std::move(passed));
+        reconciler_ = std::make_unique<reconciler>(executor, runtime_api::session(haproxy_target(settings_)),
+                                                   std::move(watches), settings_.haproxy.state_file, std::move(passed));
     }
 
     // Throws std::runtime_error where the port is in use.

@@ -7,10 +7,10 @@
 
 namespace pointsman::agent {
 
-// Runs until SIGTERM or SIGINT, and gives HAProxy's own checks back before it returns. SIGHUP reads `config_path` again: a
-// good file replaces the configuration (HAProxy's slots are adopted as they are), a bad one changes nothing. Tells systemd
-// when it is ready and feeds its watchdog from the main loop.
-// Throws std::runtime_error where it cannot start: a file of the configuration that cannot be read, a port in use.
+// Runs until SIGTERM or SIGINT, and gives HAProxy's own checks back before it returns. SIGHUP reads `config_path`
+// again: a good file replaces the configuration (HAProxy's slots are adopted as they are), a bad one changes nothing.
+// Tells systemd when it is ready and feeds its watchdog from the main loop. Throws std::runtime_error where it cannot
+// start: a file of the configuration that cannot be read, a port in use.
 void run_daemon(config::settings settings, const std::string& config_path);
 
 } // namespace pointsman::agent

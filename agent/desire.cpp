@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace pointsman::agent {
 
@@ -19,12 +20,22 @@ struct wish {
     bool check{true};
 };
 
-wish serve(std::string why) { return {admin_state::ready, std::move(why), false, true}; }
-wish keep_unchecked(std::string why) { return {admin_state::ready, std::move(why), false, false}; }
-wish stand_by(std::string why) { return {admin_state::maint, std::move(why), false, true}; }
-wish cut_off(std::string why) { return {admin_state::maint, std::move(why), true, true}; }
+wish serve(std::string why) {
+    return {admin_state::ready, std::move(why), false, true};
+}
+wish keep_unchecked(std::string why) {
+    return {admin_state::ready, std::move(why), false, false};
+}
+wish stand_by(std::string why) {
+    return {admin_state::maint, std::move(why), false, true};
+}
+wish cut_off(std::string why) {
+    return {admin_state::maint, std::move(why), true, true};
+}
 
-bool in_service(const slot& s) { return s.admin == admin_state::ready; }
+bool in_service(const slot& s) {
+    return s.admin == admin_state::ready;
+}
 
 // One pool's members beside the slots that they have.
 struct scene {
@@ -52,19 +63,23 @@ struct scene {
     }
 };
 
-// The drain of what can wait (R10) has ended once no session is left: then the slot goes to maint.
+// The drain of what can wait (R10) has ended once no session is left: then the slot goes to maint. HAProxy's own check
+// is suspended meanwhile: it finds such a member unfit too, and would cut the sessions that the drain is for.
 wish drain(const scene& s, const slot& at, std::string why) {
     if (at.admin == admin_state::maint)
         return stand_by(std::move(why));
     const auto sessions = s.observed.sessions.find(at.id);
     if (at.admin == admin_state::drain && sessions != s.observed.sessions.end() && sessions->second == 0)
         return stand_by(std::move(why));
-    return {admin_state::drain, std::move(why), false, true};
+    return {admin_state::drain, std::move(why), false, false};
 }
 
-wish as_it_is(const slot& at, std::string why) { return {at.admin, std::move(why), false, true}; }
+wish as_it_is(const slot& at, std::string why) {
+    return {at.admin, std::move(why), false, true};
+}
 
-// --- primary pools -------------------------------------------------------------------------------------------------------
+// --- primary pools
+// -------------------------------------------------------------------------------------------------------
 
 // Whether the member that has a slot in service keeps it (R2, R3): everything but the leader key naming another.
 wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at, const health* h) {
@@ -96,15 +111,15 @@ wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at
     return drain(s, at, "R3: unknown for too long or no longer leader: " + describe(*h));
 }
 
-// Whether a member may become the writer: the leader key names it, and a probe that was sent after the key was seen says
-// yes; without a readable etcd, the only one that says yes (R4).
+// Whether a member may become the writer: the leader key names it, and a probe that was sent after the key was seen
+// says yes; without a readable etcd, the only one that says yes (R4).
 bool may_become_writer(const scene& s, const std::string& name) {
     const health* h = s.health_of(name, s.primary_check);
     if (!h || !says(*h, answer::yes) || is_leaving(s.c, name, s.now))
         return false;
     if (s.etcd_readable)
         return s.key_names(name) && h->sent >= s.c.leader_since;
-    return std::ranges::none_of(s.c.members, [&](const auto& other) {
+    return std::ranges::none_of(s.c.members, [&s, &name](const auto& other) {
         const health* theirs = find_health(other.second, s.primary_check);
         return other.first != name && theirs && says(*theirs, answer::yes);
     });
@@ -121,12 +136,13 @@ std::string why_not_writer(const scene& s, const std::string& name) {
     return "R2: leader, but not writable yet: " + describe(*h);
 }
 
-// Of several slots in service (somebody else's doing) one may stay: the leader's, else one that says yes, else the first.
+// Of several slots in service (somebody else's doing) one may stay: the leader's, else one that says yes, else the
+// first.
 std::string one_writer(const scene& s, const std::vector<std::string>& holders) {
-    const auto named = std::ranges::find_if(holders, [&](const auto& name) { return s.c.last_leader == name; });
+    const auto named = std::ranges::find_if(holders, [&s](const auto& name) { return s.c.last_leader == name; });
     if (named != holders.end())
         return *named;
-    const auto yes = std::ranges::find_if(holders, [&](const auto& name) {
+    const auto yes = std::ranges::find_if(holders, [&s](const auto& name) {
         const health* h = s.health_of(name, s.primary_check);
         return h && says(*h, answer::yes);
     });
@@ -166,7 +182,8 @@ std::map<std::string, wish> primary_wishes(const scene& s) {
     return result;
 }
 
-// --- replica pools -------------------------------------------------------------------------------------------------------
+// --- replica pools
+// -------------------------------------------------------------------------------------------------------
 
 bool says_yes(const scene& s, const std::string& name) {
     const health* h = s.health_of(name, check_of(s.pool));
@@ -190,7 +207,7 @@ wish replica_wish(const scene& s, const std::string& name, const slot& at) {
     }
     // One that does not answer stands back for those that do (R10: drained, no session cut); when nobody answers the
     // fault is more likely ours or the network's, and the last answer is kept for the grace time (R3).
-    const bool others = std::ranges::any_of(s.slots, [&](const auto& other) {
+    const bool others = std::ranges::any_of(s.slots, [&s, &name](const auto& other) {
         return other.first != name && in_service(*other.second) && says_yes(s, other.first);
     });
     if (in_service(at) && !others && s.now - h->since < unknown_grace)
@@ -217,15 +234,22 @@ void fall_back(const scene& s, std::map<std::string, wish>& wishes) {
     }
 }
 
-// --- both ------------------------------------------------------------------------------------------------------------------
+// --- both
+// ------------------------------------------------------------------------------------------------------------------
 
-// A slot that is no member's. Free slots rest in maint. One in service was given by somebody else, or belongs to a member
-// that etcd has lost: it is left alone until the cluster shows itself whole again, then goes (R5).
+// A slot that is no member's. Free slots rest in maint. One in service was given by somebody else, or belongs to a
+// member that etcd has lost: it is left alone until the cluster shows itself whole again, then goes (R5).
 desired_slot desire_orphan(const scene& s, const slot& at) {
-    desired_slot d{.id = at.id, .member = {}, .where = {}, .state = at.admin, .weight = {}, .check = true, .cut = {}, .why = {}};
-    const bool doubled = std::ranges::any_of(s.slots, [&](const auto& entry) {
-        return at.where && entry.second->where == at.where;
-    });
+    desired_slot d{.id = at.id,
+                   .member = {},
+                   .where = {},
+                   .state = at.admin,
+                   .weight = {},
+                   .check = as_it_is(at, {}).check,
+                   .cut = {},
+                   .why = {}};
+    const bool doubled =
+        std::ranges::any_of(s.slots, [&at](const auto& entry) { return at.where && entry.second->where == at.where; });
     if (doubled) {
         d.state = admin_state::maint;
         d.where = runtime_api::address::parse("127.0.0.1", 1);
@@ -250,12 +274,14 @@ desired_slot desire_orphan(const scene& s, const slot& at) {
     if (since != s.observed.orphan_since.end() && s.now - since->second >= orphan_hold) {
         wish w = drain(s, at, "R10: its address belongs to no member");
         d.state = w.state;
+        d.check = w.check;
         d.why = std::move(w.why);
     }
     return d;
 }
 
-// How far a replica is behind, from what the nodes themselves said last; etcd's `status` where the leader did not answer.
+// How far a replica is behind, from what the nodes themselves said last; etcd's `status` where the leader did not
+// answer.
 std::optional<std::uint64_t> lag_of(const scene& s, const std::string& name) {
     const health* own = s.health_of(name, check_of(s.pool));
     if (!own || !own->body || !own->body->wal)
@@ -327,8 +353,14 @@ std::vector<desired_slot> desire(const config::cluster_settings& settings, const
         }
         const std::string& name = owner->second;
         wish& w = wishes.at(name);
-        desired_slot d{.id = at.id, .member = name, .where = address_of(s, name), .state = w.state, .weight = {},
-                       .check = w.check, .cut = w.cut, .why = std::move(w.why)};
+        desired_slot d{.id = at.id,
+                       .member = name,
+                       .where = address_of(s, name),
+                       .state = w.state,
+                       .weight = {},
+                       .check = w.check,
+                       .cut = w.cut,
+                       .why = std::move(w.why)};
         const bool moves = d.where && d.where != at.where;
         const check asked = pool.role == pool_role::primary ? s.primary_check : check_of(pool);
         if (moves && !s.health_of(name, asked)) {
@@ -346,7 +378,7 @@ unsigned weigh(const config::weight_settings& settings, std::uint64_t lag, unsig
         return settings.base;
     const auto [from, to] = *settings.lag;
     const double left = lag >= to ? 0.0 : static_cast<double>(to - lag) / static_cast<double>(to - from);
-    const auto target = std::max(1U, static_cast<unsigned>(left * settings.base + 0.5));
+    const auto target = std::max(1U, static_cast<unsigned>(std::lround(left * settings.base)));
     const unsigned difference = target > current ? target - current : current - target;
     const bool worth_it = difference * 8 >= settings.base || current > settings.base;
     return worth_it ? target : current;

@@ -26,19 +26,20 @@ struct desired_slot {
     std::optional<runtime_api::address> where; // none: as it is
     admin_state state{};
     std::optional<unsigned> weight; // none: as it is
-    bool check{true};               // HAProxy's own check of the slot; off while the agent keeps it on an unknown answer (R3)
-    bool cut{};                     // leaving service is a demotion or death: its sessions are cut (R10)
-    std::string why;                // the rule that decided, for people
+    bool check{
+        true};       // HAProxy's own check of the slot; off while the agent keeps or drains what it would cut (R3, R10)
+    bool cut{};      // leaving service is a demotion or death: its sessions are cut (R10)
+    std::string why; // the rule that decided, for people
 
     friend bool operator==(const desired_slot&, const desired_slot&) = default;
 };
 
-// How long a member is kept in service on unknown answers (R3): Patroni's default ttl. By then the leader key has moved, or
-// its owner is alive and only its REST API is not.
+// How long a member is kept in service on unknown answers (R3): Patroni's default ttl. By then the leader key has
+// moved, or its owner is alive and only its REST API is not.
 inline constexpr std::chrono::seconds unknown_grace{30};
 
-// How far apart two noes of a running primary must be to count as two (R2). After a failsafe episode the API says 503 for
-// 0.2 s although writes go on (facts 1.4).
+// How far apart two noes of a running primary must be to count as two (R2). After a failsafe episode the API says 503
+// for 0.2 s although writes go on (facts 1.4).
 inline constexpr std::chrono::seconds second_no{1};
 
 // How long a slot in service whose address belongs to no member is left alone (R5).
@@ -46,9 +47,9 @@ inline constexpr std::chrono::seconds orphan_hold{10};
 
 // One pool as HAProxy has it now.
 struct observed_pool {
-    std::vector<runtime_api::slot> slots;        // of one backend, in HAProxy's order
-    std::map<slot_id, std::uint64_t> sessions;   // of the slots that are drained, where they were asked for
-    std::map<slot_id, time_point> orphan_since;  // slots in service whose address belongs to no member
+    std::vector<runtime_api::slot> slots;       // of one backend, in HAProxy's order
+    std::map<slot_id, std::uint64_t> sessions;  // of the slots that are drained, where they were asked for
+    std::map<slot_id, time_point> orphan_since; // slots in service whose address belongs to no member
 };
 
 // One desired slot for each observed one, in the same order. `where` says which member has which slot.
@@ -56,8 +57,8 @@ std::vector<desired_slot> desire(const config::cluster_settings& settings, const
                                  const cluster& c, const observed_pool& observed, const placement& where,
                                  bool etcd_readable, time_point now);
 
-// The weight of a replica that is `lag` bytes behind, given the one that it has (design 4, `weight`). Changes only when it
-// is worth a command: by an eighth of the base, or to the full weight.
+// The weight of a replica that is `lag` bytes behind, given the one that it has (design 4, `weight`). Changes only when
+// it is worth a command: by an eighth of the base, or to the full weight.
 unsigned weigh(const config::weight_settings& settings, std::uint64_t lag, unsigned current);
 
 } // namespace pointsman::agent

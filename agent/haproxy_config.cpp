@@ -39,11 +39,6 @@ std::string global_section(const config::haproxy_settings& haproxy, std::string_
 )",
             word(haproxy.socket.path));
     }
-    if (!haproxy.master_socket.empty()) {
-        text += fmt::format(
-            "    # The agent cuts the sessions of old workers through the master socket: haproxy -W -S {}\n",
-            haproxy.master_socket);
-    }
     if (!haproxy.state_file.empty()) {
         text += fmt::format(
             R"(    # Kept current by the agent: HAProxy starts with the slots as they were, even without the agent.

@@ -30,8 +30,12 @@ verdict judge_replica(unsigned status, const std::optional<rest_body>& body) {
 
 } // namespace
 
+bool is_answer(const outcome& o) {
+    return o.status && !(o.body && o.body->state == "unknown");
+}
+
 verdict judge(config::pool_role role, const outcome& o) {
-    if (!o.status)
+    if (!is_answer(o))
         return o.postgres_open == false ? verdict{answer::no, refusal::dead} : verdict{answer::unknown, {}};
     return role == config::pool_role::primary ? judge_primary(*o.status, o.body) : judge_replica(*o.status, o.body);
 }

@@ -21,7 +21,7 @@ struct outcome {
     time_point received{};
     std::optional<unsigned> status; // of a complete HTTP answer
     std::optional<rest_body> body;  // where the answer had one that can be read
-    // Asked only where there was no complete answer: false when the PostgreSQL port refuses, nullopt when that is not
+    // Asked only where the REST API did not answer: false when the PostgreSQL port refuses, nullopt when that is not
     // known either.
     std::optional<bool> postgres_open;
     std::string detail; // why there was no complete answer
@@ -44,15 +44,20 @@ struct verdict {
     friend bool operator==(const verdict&, const verdict&) = default;
 };
 
+// Whether the node said anything of itself: a complete HTTP answer whose body does not give PostgreSQL's state as
+// `unknown`. Patroni says that, with a 200, when its own query failed: of a healthy primary under load (seen
+// with 3.0.2) as of one whose PostgreSQL has just crashed (facts 1.4).
+bool is_answer(const outcome& o);
+
 verdict judge(config::pool_role role, const outcome& o);
 
 // The memory of one member's probes on one path, for one role.
 struct health {
-    bool answered{};     // at least one probe has ended
-    verdict last{};      // of the newest probe
-    unsigned in_a_row{}; // how many of the newest had `last.what`
-    time_point since{};  // when the first of those was received
-    time_point sent{};   // when the newest probe was sent: a yes is as fresh as its question
+    bool answered{};                // at least one probe has ended
+    verdict last{};                 // of the newest probe
+    unsigned in_a_row{};            // how many of the newest had `last.what`
+    time_point since{};             // when the first of those was received
+    time_point sent{};              // when the newest probe was sent: a yes is as fresh as its question
     std::optional<rest_body> body;  // of the newest complete answer
     std::optional<unsigned> status; // of the newest probe
     std::chrono::nanoseconds latency{};
@@ -62,7 +67,9 @@ struct health {
 // Takes the outcome of the next probe. Outcomes come in the order in which the probes were sent.
 void step(health& h, config::pool_role role, outcome o);
 
-inline bool says(const health& h, answer what) { return h.answered && h.last.what == what; }
+inline bool says(const health& h, answer what) {
+    return h.answered && h.last.what == what;
+}
 
 // One short sentence for the log and the slot map: `503, state running, role master`, `no answer in 1000 ms`.
 std::string describe(const health& h);

@@ -26,8 +26,7 @@ class json_message : public spdlog::custom_flag_formatter {
 public:
     void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
         const std::string_view text(message.payload.data(), message.payload.size());
-        const std::string quoted =
-            nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+        const std::string quoted = nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
         out.append(quoted.data(), quoted.data() + quoted.size());
     }
 
@@ -39,7 +38,8 @@ public:
 void set_up_log(const config::log_settings& settings) {
     auto formatter = std::make_unique<spdlog::pattern_formatter>();
     if (settings.format == config::log_format::json) {
-        formatter->add_flag<json_message>('*').set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":%*})");
+        formatter->add_flag<json_message>('*').set_pattern(
+            R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":%*})");
     } else {
         // journald stamps every line itself (JOURNAL_STREAM is its sign).
         formatter->set_pattern(std::getenv("JOURNAL_STREAM") ? "%l: %v" : "%Y-%m-%dT%H:%M:%S.%e %l: %v");

@@ -53,7 +53,8 @@ int main(int argc, char** argv) {
     auto* slots = app.add_subcommand("slots", "The slot map as HAProxy has it now; works with the daemon dead");
     bool json = false;
     slots->add_flag("--json", json, "As a JSON array");
-    auto* haproxy_config = app.add_subcommand("haproxy-config", "Prints what haproxy.cfg must hold for this configuration");
+    auto* haproxy_config =
+        app.add_subcommand("haproxy-config", "Prints what haproxy.cfg must hold for this configuration");
     auto* check_it = app.add_subcommand("check", "Checks the configuration file");
     auto* release_it = app.add_subcommand(
         "release", "Gives HAProxy's own checks back on every slot, for when the daemon is not there to do it");

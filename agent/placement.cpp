@@ -19,7 +19,8 @@ public:
 
     bool has_slot(const std::string& name) const { return result_.slots.contains(name); }
 
-    // The slot that has the member's address already; of several the one in service, else the one it had, else the first.
+    // The slot that has the member's address already; of several the one in service, else the one it had, else the
+    // first.
     void by_address(const candidate& m) {
         const slot* best = nullptr;
         for (const slot& s : slots_) {
@@ -41,14 +42,14 @@ public:
     }
 
     void first_free(const candidate& m) {
-        const auto found = std::ranges::find_if(slots_, [&](const slot& s) {
+        const auto found = std::ranges::find_if(slots_, [this](const slot& s) {
             return s.where && s.admin == admin_state::maint && !taken_.contains(s.id);
         });
         give(m, found == slots_.end() ? nullptr : &*found);
     }
 
-    // For the leader alone: the last slot in maint, else the last that is drained. One in service is left alone: the rules
-    // take it out first where it must go.
+    // For the leader alone: the last slot in maint, else the last that is drained. One in service is left alone: the
+    // rules take it out first where it must go.
     void evict_for(const candidate& leader) {
         const slot* victim = nullptr;
         for (const slot& s : slots_) {
@@ -57,7 +58,7 @@ public:
         }
         if (!victim)
             return;
-        std::erase_if(result_.slots, [&](const auto& entry) { return entry.second == victim->id; });
+        std::erase_if(result_.slots, [victim](const auto& entry) { return entry.second == victim->id; });
         give(leader, victim);
     }
 
@@ -90,9 +91,10 @@ placement place(std::span<const slot> slots, std::vector<candidate> members, con
     });
     placing p(slots, before);
 
-    // Two members with one address cannot both have it in HAProxy (R6); the leader's word counts, then the name's order.
+    // Two members with one address cannot both have it in HAProxy (R6); the leader's word counts, then the name's
+    // order.
     std::map<runtime_api::address, std::string> owners;
-    std::erase_if(members, [&](const candidate& m) {
+    std::erase_if(members, [&owners, &p](const candidate& m) {
         if (!m.where)
             return false;
         const auto [it, is_new] = owners.try_emplace(*m.where, m.name);

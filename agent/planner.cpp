@@ -41,7 +41,8 @@ public:
         if (want.state != lowered)
             add(stage::give, set_state{now.id, want.state}, want.why);
         if (now.check_configured && want.check != now.check_enabled)
-            add(stage::give, set_check{now.id, want.check}, want.check ? "R3: HAProxy's own check is the backstop" : want.why);
+            add(stage::give, set_check{now.id, want.check},
+                want.check ? "R3: HAProxy's own check is the backstop" : want.why);
     }
 
     std::vector<planned> steps() && {

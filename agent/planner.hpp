@@ -1,8 +1,9 @@
 // Pure: the shortest list of commands from the observed slots of a pool to the desired ones.
 //
-// Total, deterministic, in HAProxy's order of slots. Ordered so that dying half-way is safe (R15): first traffic is taken
-// away, then slots in maint are re-addressed, then traffic is given. Whoever carries it out sends one stage, reads the
-// state back and plans again, so that nothing is given before what was taken away is seen to be away (R2, R7).
+// Total, deterministic, in HAProxy's order of slots. Ordered so that dying half-way is safe (R15): first traffic is
+// taken away, then slots in maint are re-addressed, then traffic is given. Whoever carries it out sends one stage,
+// reads the state back and plans again, so that nothing is given before what was taken away is seen to be away (R2,
+// R7).
 #pragma once
 
 #include "agent/desire.hpp"

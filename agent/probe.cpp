@@ -2,6 +2,8 @@
 
 #include <boost/asio/awaitable.hpp>
 
+#include <fmt/format.h>
+
 namespace pointsman::agent {
 
 namespace asio = boost::asio;
@@ -17,14 +19,14 @@ asio::awaitable<outcome> probe(const probe_target& target, std::chrono::millisec
     outcome result;
     result.sent = std::chrono::steady_clock::now();
     const auto reply = co_await etcd_http::exchange(target.request, timeout, largest_body);
-    result.received = std::chrono::steady_clock::now();
     if (reply.has_value()) {
         result.status = reply->status;
         result.body = parse_rest_body(reply->body);
-        co_return result;
+        result.detail = fmt::format("{}, PostgreSQL's state unknown", reply->status);
+    } else {
+        result.detail = reply.error().detail;
     }
-    result.detail = reply.error().detail;
-    if (target.postgres) {
+    if (!is_answer(result) && target.postgres) {
         const auto open = co_await etcd_http::port_open(target.postgres->ip(), target.postgres->port(), timeout);
         if (open.has_value())
             result.postgres_open = *open;

@@ -27,23 +27,27 @@ constexpr auto resync_interval = 1s;
 // How many stages one pass may take; a pool needs three (take away, re-address, give).
 constexpr int most_stages = 12;
 
-// An address change is carried out by another task of HAProxy's, from 2.9 on: visible in less than a millisecond, mostly
-// (facts 1.3). Looked for this often, this far apart, before it counts as failed.
+// An address change is carried out by another task of HAProxy's, from 2.9 on: visible in less than a millisecond,
+// mostly (facts 1.3). Looked for this often, this far apart, before it counts as failed.
 constexpr int address_looks = 50;
 constexpr auto address_wait = 1ms;
 
-time_point now() { return std::chrono::steady_clock::now(); }
+time_point now() {
+    return std::chrono::steady_clock::now();
+}
 
 asio::awaitable<void> pause_for(const asio::any_io_executor& executor, std::chrono::milliseconds how_long) {
     asio::steady_timer timer(executor, how_long);
     co_await timer.async_wait(asio::use_awaitable);
 }
 
-std::string name_of(const std::optional<std::string>& member) { return member ? printable(*member) : "-"; }
+std::string name_of(const std::optional<std::string>& member) {
+    return member ? printable(*member) : "-";
+}
 
 // The first stage of a plan: what can be sent before HAProxy must be looked at again.
 std::vector<planned> first_stage(const std::vector<planned>& steps) {
-    const auto end = std::ranges::find_if(steps, [&](const planned& p) { return p.when != steps.front().when; });
+    const auto end = std::ranges::find_if(steps, [&steps](const planned& p) { return p.when != steps.front().when; });
     return {steps.begin(), end};
 }
 
@@ -76,8 +80,8 @@ struct reconciler::wake_up {
 
 reconciler::reconciler(const asio::any_io_executor& executor, runtime_api::session session,
                        std::vector<const cluster_watch*> watches, std::string state_file, std::function<void()> passed)
-    : executor_(executor), session_(std::move(session)), state_file_(std::move(state_file)),
-      passed_(std::move(passed)), wake_up_(std::make_unique<wake_up>(executor)) {
+    : executor_(executor), session_(std::move(session)), state_file_(std::move(state_file)), passed_(std::move(passed)),
+      wake_up_(std::make_unique<wake_up>(executor)) {
     for (const cluster_watch* watch : watches) {
         for (const config::pool_settings& settings : watch->settings().pools) {
             pools_.push_back(std::make_unique<pool>(*watch, settings));
@@ -88,7 +92,9 @@ reconciler::reconciler(const asio::any_io_executor& executor, runtime_api::sessi
 
 reconciler::~reconciler() = default;
 
-void reconciler::wake() { wake_up_->channel.try_send(boost::system::error_code()); }
+void reconciler::wake() {
+    wake_up_->channel.try_send(boost::system::error_code());
+}
 
 asio::awaitable<void> reconciler::run() {
     asio::steady_timer resync(executor_);
@@ -147,7 +153,8 @@ asio::awaitable<bool> reconciler::observe() {
     }
     if (seen.has_error()) {
         if (haproxy_trouble_.empty())
-            spdlog::error("{}; no slot can be changed until it answers, trying on", printable(seen.error().detail, 300));
+            spdlog::error("{}; no slot can be changed until it answers, trying on",
+                          printable(seen.error().detail, 300));
         haproxy_trouble_ = seen.error().detail;
         co_return false;
     }
@@ -159,9 +166,8 @@ asio::awaitable<bool> reconciler::observe() {
     seen_ = std::move(*seen);
 
     sessions_.clear();
-    const bool drained = std::ranges::any_of(seen_->slots, [this](const slot& s) {
-        return s.admin == runtime_api::admin_state::drain && is_ours(s);
-    });
+    const bool drained = std::ranges::any_of(
+        seen_->slots, [this](const slot& s) { return s.admin == runtime_api::admin_state::drain && is_ours(s); });
     if (drained) {
         const auto statistics = co_await session_.statistics();
         if (statistics.has_value()) {
@@ -190,7 +196,7 @@ void reconciler::take_slots(pool& p, time_point at) {
     }
     next.sessions = sessions_;
     for (const slot& s : next.slots) {
-        const bool owned = std::ranges::any_of(p.where.slots, [&](const auto& entry) { return entry.second == s.id; });
+        const bool owned = std::ranges::any_of(p.where.slots, [&s](const auto& entry) { return entry.second == s.id; });
         if (owned || s.admin == runtime_api::admin_state::maint)
             continue;
         const auto since = p.observed.orphan_since.find(s.id);
@@ -205,9 +211,10 @@ void reconciler::decide(pool& p, time_point at) {
     const cluster& c = p.watch.state();
     if (p.observed.slots.empty()) {
         p.failed = true;
-        give_up(p, fmt::format("HAProxy has no backend {} with slots: add it to haproxy.cfg (`pointsman haproxy-config` "
-                               "prints it); nothing is routed there",
-                               p.settings.backend));
+        give_up(p,
+                fmt::format("HAProxy has no backend {} with slots: add it to haproxy.cfg (`pointsman haproxy-config` "
+                            "prints it); nothing is routed there",
+                            p.settings.backend));
         return;
     }
     if (!c.known || c.members.empty())
@@ -246,7 +253,7 @@ void reconciler::report_drift(pool& p) const {
         const bool same = want.where == before.where && want.state == before.state && want.weight == before.weight &&
                           want.check == before.check;
         const bool differs =
-            std::ranges::any_of(p.steps, [&](const planned& s) { return slot_of(s.what) == want.id; });
+            std::ranges::any_of(p.steps, [&want](const planned& s) { return slot_of(s.what) == want.id; });
         if (same && differs)
             spdlog::warn("cluster {}: pool {}: slot {} drifted: somebody else changed it, or HAProxy was restarted; "
                          "putting it back to {}",
@@ -316,8 +323,9 @@ void reconciler::report_process(const runtime_api::process_info& next) {
     if (!seen_) {
         spdlog::info("haproxy {}: version {}, process {}", to_string(session_.target()), next.version, next.pid);
     } else if (seen_->process.pid != next.pid || seen_->process.start_time != next.start_time) {
-        spdlog::warn("haproxy {}: another process: {} instead of {}: it was reloaded or restarted, its slots are checked",
-                     to_string(session_.target()), next.pid, seen_->process.pid);
+        spdlog::warn(
+            "haproxy {}: another process: {} instead of {}: it was reloaded or restarted, its slots are checked",
+            to_string(session_.target()), next.pid, seen_->process.pid);
     }
 }
 
@@ -352,8 +360,8 @@ std::vector<slot_row> reconciler::rows() const {
                 const desired_slot& want = p->desired[i];
                 row.member = want.member;
                 row.desired = std::string(to_string(want.state));
-                row.in_step = std::ranges::none_of(
-                    p->steps, [&](const planned& s) { return slot_of(s.what) == want.id; });
+                row.in_step =
+                    std::ranges::none_of(p->steps, [&want](const planned& s) { return slot_of(s.what) == want.id; });
                 row.why = want.why;
             }
             result.push_back(std::move(row));

@@ -1,9 +1,9 @@
 // The loop: wake → observe → desire → plan → carry out → read back (design 6).
 //
-// Level-triggered: a wake-up carries nothing, each pass reads the whole state of HAProxy and compares. A plan is carried
-// out stage by stage, and after each stage everything is observed and planned anew, so that a slot is given only after
-// what had to be taken away is seen to be away. A command that fails ends the pass of its pool, not of the others (R14);
-// the next pass begins from what HAProxy says then.
+// Level-triggered: a wake-up carries nothing, each pass reads the whole state of HAProxy and compares. A plan is
+// carried out stage by stage, and after each stage everything is observed and planned anew, so that a slot is given
+// only after what had to be taken away is seen to be away. A command that fails ends the pass of its pool, not of the
+// others (R14); the next pass begins from what HAProxy says then.
 #pragma once
 
 #include "agent/cluster_watch.hpp"
@@ -68,9 +68,9 @@ private:
     std::function<void()> passed_;
     std::unique_ptr<wake_up> wake_up_;
 
-    std::optional<runtime_api::observation> seen_; // newest
+    std::optional<runtime_api::observation> seen_;           // newest
     std::map<runtime_api::slot_id, std::uint64_t> sessions_; // of drained slots
-    std::string haproxy_trouble_;                  // as logged last; empty: none
+    std::string haproxy_trouble_;                            // as logged last; empty: none
     std::string state_file_trouble_;
     std::vector<runtime_api::slot> state_file_slots_; // as written last
 };

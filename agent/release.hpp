@@ -1,5 +1,5 @@
-// Gives HAProxy's own checks back (R3): while the agent keeps a slot on an unknown answer it has suspended them, and when
-// it leaves, or has died, they are the backstop.
+// Gives HAProxy's own checks back (R3): while the agent keeps a slot on an unknown answer it has suspended them, and
+// when it leaves, or has died, they are the backstop.
 #pragma once
 
 #include "config/settings.hpp"

@@ -27,7 +27,9 @@ namespace {
 constexpr auto daemon_deadline = 1s;
 constexpr std::size_t largest_answer = std::size_t{16} << 20;
 
-void remark(const std::string& text) { fmt::print(stderr, "pointsman: {}\n", printable(text, 400)); }
+void remark(const std::string& text) {
+    fmt::print(stderr, "pointsman: {}\n", printable(text, 400));
+}
 
 // What the daemon said of one slot is of use only while the slot still has the address it said it of.
 void add_daemons_word(std::vector<slot_row>& rows, const std::vector<slot_row>& said) {
@@ -129,14 +131,15 @@ asio::awaitable<void> collect(const config::settings& settings, bool json, int& 
         rows.push_back(std::move(row));
     }
     for (const std::string& backend : backends) {
-        if (std::ranges::none_of(rows, [&](const slot_row& row) { return row.backend == backend; }))
+        if (std::ranges::none_of(rows, [&backend](const slot_row& row) { return row.backend == backend; }))
             remark(fmt::format("HAProxy has no backend {} with slots", backend));
     }
     const bool answered = co_await ask_daemon(settings, rows);
     if (!answered)
         co_await ask_etcd(settings, rows);
 
-    const std::string text = json ? render_json(rows) + '\n' : render_table(rows, {.colour = isatty(STDOUT_FILENO) == 1});
+    const std::string text =
+        json ? render_json(rows) + '\n' : render_table(rows, {.colour = isatty(STDOUT_FILENO) == 1});
     std::fwrite(text.data(), 1, text.size(), stdout);
 }
 

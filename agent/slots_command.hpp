@@ -1,5 +1,5 @@
-// `pointsman slots`: the slot map as HAProxy has it now, with what the daemon and etcd know of it if they answer. HAProxy is
-// asked directly, so that the map is right with the daemon dead.
+// `pointsman slots`: the slot map as HAProxy has it now, with what the daemon and etcd know of it if they answer.
+// HAProxy is asked directly, so that the map is right with the daemon dead.
 #pragma once
 
 #include "config/settings.hpp"

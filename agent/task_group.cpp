@@ -4,6 +4,7 @@
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/experimental/channel_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -32,7 +33,7 @@ bool is_cancellation(const std::exception_ptr& error) {
     try {
         std::rethrow_exception(error);
     } catch (const boost::system::system_error& e) {
-        return e.code() == asio::error::operation_aborted;
+        return e.code() == asio::error::operation_aborted || e.code() == asio::experimental::error::channel_cancelled;
     } catch (...) {
         return false;
     }

@@ -1,5 +1,5 @@
-// Coroutines that belong to one owner: started at will, cancelled and awaited together, so that nothing outlives what it
-// refers to.
+// Coroutines that belong to one owner: started at will, cancelled and awaited together, so that nothing outlives what
+// it refers to.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>

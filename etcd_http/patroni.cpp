@@ -1,5 +1,6 @@
 #include "etcd_http/patroni.hpp"
 
+#include <boost/url/ipv4_address.hpp>
 #include <boost/url/ipv6_address.hpp>
 #include <boost/url/parse_query.hpp>
 #include <boost/url/rfc/ipv6_address_rule.hpp>
@@ -98,6 +99,12 @@ bool is_host_character(char c) {
            c == '_';
 }
 
+// 0.0.0.0 or ::, what a node listens on and nobody can reach it by.
+bool is_unspecified(std::string_view host) {
+    const auto v6 = boost::urls::parse_ipv6_address(host);
+    return host == "0.0.0.0" || (v6 && v6->is_unspecified());
+}
+
 // `name`, `name:port`, `[v6]`, `[v6]:port`
 verdict_on<host_port> parse_host_port(std::string_view text, std::uint16_t default_port) {
     std::string_view host;
@@ -120,6 +127,8 @@ verdict_on<host_port> parse_host_port(std::string_view text, std::uint16_t defau
         if (!std::ranges::all_of(host, is_host_character))
             return {{}, "host '" + printable(host) + "' has characters that no host has"};
     }
+    if (is_unspecified(host))
+        return {{}, "host " + std::string(host) + " is no address to connect to"};
     if (port.empty())
         return {host_port{std::string(host), default_port}, {}};
     const auto number = parse_port(port);
@@ -130,8 +139,8 @@ verdict_on<host_port> parse_host_port(std::string_view text, std::uint16_t defau
 
 struct url_parts {
     std::string_view scheme;
-    std::string_view hosts; // without user and password
-    std::string_view query;
+    std::string_view hosts;     // without user and password
+    std::string_view query{""}; // never without an address: Boost.URL 1.81 crashes on that
 };
 
 // Not a parser for URLs in general: libpq's lists of hosts (`h1,h2:5432`) are none.
@@ -187,7 +196,7 @@ verdict_on<rest_url> parse_rest_url(std::string_view text) {
 json from_governor(const std::string& value) {
     json fields = {{"conn_url", value}};
     const auto url = split_url(value);
-    const auto query = boost::urls::parse_query(url ? url->query : std::string_view());
+    const auto query = boost::urls::parse_query(url ? url->query : "");
     if (query)
         for (const auto& parameter : *query)
             if (parameter.key.decode() == "application_name")
@@ -332,10 +341,10 @@ private:
         if (fields.contains("scheduled_at")) {
             const std::string* at = find_text(fields, "", "scheduled_at");
             asked.scheduled_at = at ? parse_time(*at) : std::nullopt;
-            if (!asked.scheduled_at) {
+            if (at && !asked.scheduled_at)
                 refuse("", "failover: scheduled_at is not a time with a zone");
+            if (!asked.scheduled_at)
                 return;
-            }
         }
         view_.switchover = std::move(asked);
     }

@@ -126,7 +126,7 @@ TEST_CASE("desire: R2 a body that says otherwise is out at once", "[desire]") {
 TEST_CASE("desire: a primary that is being stopped is drained, and back when it is not", "[desire]") {
     world w = steady();
     w.says("n1", {.status = 200, .state = "stopping", .role = "master"});
-    CHECK(w.desired("primary") == "n1=drain n2=maint n3=maint pg4=maint");
+    CHECK(w.desired("primary") == "n1=drain+unchecked n2=maint n3=maint pg4=maint");
     w.settle("primary").says("n1", writable());
     CHECK(w.desired("primary") == "n1=ready n2=maint n3=maint pg4=maint");
 }
@@ -135,8 +135,8 @@ TEST_CASE("desire: R12 a switchover that was asked for drains the primary, and p
           "[desire]") {
     world w = steady();
     w.asked_to_leave("n1");
-    CHECK(w.desired("primary") == "n1=drain n2=maint n3=maint pg4=maint");
-    CHECK(w.plan("primary") == "set server primary/pg1 state drain");
+    CHECK(w.desired("primary") == "n1=drain+unchecked n2=maint n3=maint pg4=maint");
+    CHECK(w.plan("primary") == "set server primary/pg1 state drain; disable health primary/pg1");
     w.settle("primary");
     SECTION("also from maint, where it has no session left") {
         w.sessions("primary", "pg1", 0).settle("primary");
@@ -176,7 +176,7 @@ TEST_CASE("desire: R3 an unknown answer is kept for the grace time, then drained
     w.says("n1", silent()).passes(29s).says("n1", silent());
     CHECK(w.desired("primary") == "n1=ready+unchecked n2=maint n3=maint pg4=maint");
     w.passes(2s).says("n1", silent());
-    CHECK(w.desired("primary") == "n1=drain n2=maint n3=maint pg4=maint");
+    CHECK(w.desired("primary") == "n1=drain+unchecked n2=maint n3=maint pg4=maint");
 }
 
 TEST_CASE("desire: R3 the check is resumed with the next answer", "[desire]") {
@@ -188,7 +188,7 @@ TEST_CASE("desire: R3 the check is resumed with the next answer", "[desire]") {
 TEST_CASE("desire: R3 an unknown answer is not kept once the leader key is gone", "[desire]") {
     world w = steady();
     w.says("n1", silent()).no_leader();
-    CHECK(w.desired("primary") == "n1=drain n2=maint n3=maint pg4=maint");
+    CHECK(w.desired("primary") == "n1=drain+unchecked n2=maint n3=maint pg4=maint");
 }
 
 TEST_CASE("desire: R3 a reachable PostgreSQL keeps no slot that the leader key has left", "[desire]") {
@@ -292,7 +292,7 @@ TEST_CASE("desire: R3 a replica comes in after two yeses in a row", "[desire]") 
 TEST_CASE("desire: R3 a replica that says it does not stream stays out", "[desire]") {
     world w = steady();
     w.reads("n2", {.status = 200, .replication_state = "in archive recovery"});
-    CHECK(w.desired("replicas") == "n1=maint n2=drain n3=ready pg4=maint");
+    CHECK(w.desired("replicas") == "n1=maint n2=drain+unchecked n3=ready pg4=maint");
     w.settle("replicas").reads("n2", {.status = 200, .replication_state = "streaming"}, 2);
     CHECK(w.desired("replicas") == "n1=maint n2=ready n3=ready pg4=maint");
 }
@@ -300,7 +300,7 @@ TEST_CASE("desire: R3 a replica that says it does not stream stays out", "[desir
 TEST_CASE("desire: R10 a replica that says no is drained, and goes to maint without sessions", "[desire]") {
     world w = steady();
     w.reads("n2", standby());
-    CHECK(w.desired("replicas") == "n1=maint n2=drain n3=ready pg4=maint");
+    CHECK(w.desired("replicas") == "n1=maint n2=drain+unchecked n3=ready pg4=maint");
     w.settle("replicas").sessions("replicas", "pg2", 3);
     CHECK(w.plan("replicas").empty());
     w.sessions("replicas", "pg2", 0);
@@ -316,12 +316,12 @@ TEST_CASE("desire: R10 a replica that is dead is cut", "[desire]") {
 TEST_CASE("desire: R3 a silent replica stands back for those that answer", "[desire]") {
     world w = steady();
     w.reads("n2", silent());
-    CHECK(w.desired("replicas") == "n1=maint n2=drain n3=ready pg4=maint");
+    CHECK(w.desired("replicas") == "n1=maint n2=drain+unchecked n3=ready pg4=maint");
     SECTION("when none answers all are kept for the grace time") {
         w.reads("n3", silent());
         CHECK(w.desired("replicas") == "n1=maint n2=ready+unchecked n3=ready+unchecked pg4=maint");
         w.passes(31s);
-        CHECK(w.desired("replicas") == "n1=maint n2=drain n3=drain pg4=maint");
+        CHECK(w.desired("replicas") == "n1=maint n2=drain+unchecked n3=drain+unchecked pg4=maint");
     }
 }
 
@@ -334,11 +334,12 @@ TEST_CASE("desire: R5 a member gone from etcd keeps its slot while its node says
 
 TEST_CASE("desire: a replica slot in service that is no member's is drained after a while", "[desire]") {
     world w = steady();
-    w.slots("replicas", "pg1 maint 10.0.0.1:5432, pg2 ready 10.0.0.2:5432, pg3 ready 10.0.0.3:5432, pg4 ready 10.0.0.9:5432");
+    w.slots("replicas",
+            "pg1 maint 10.0.0.1:5432, pg2 ready 10.0.0.2:5432, pg3 ready 10.0.0.3:5432, pg4 ready 10.0.0.9:5432");
     w.orphan_for("replicas", "pg4", 9s);
     CHECK(w.desired("replicas") == "n1=maint n2=ready n3=ready pg4=ready");
     w.orphan_for("replicas", "pg4", 10s);
-    CHECK(w.desired("replicas") == "n1=maint n2=ready n3=ready pg4=drain");
+    CHECK(w.desired("replicas") == "n1=maint n2=ready n3=ready pg4=drain+unchecked");
 }
 
 TEST_CASE("desire: reads fall back to the primary while no replica is fit", "[desire]") {
@@ -347,15 +348,15 @@ TEST_CASE("desire: reads fall back to the primary while no replica is fit", "[de
     CHECK(w.plan("replicas").empty());
 
     w.reads("n2", standby()).reads("n3", dead());
-    CHECK(w.desired("replicas") == "n1=ready n2=drain n3=maint+cut pg4=maint");
+    CHECK(w.desired("replicas") == "n1=ready n2=drain+unchecked n3=maint+cut pg4=maint");
 
     SECTION("and leave it, not cut, when one is again") {
         w.settle("replicas").reads("n2", readable(), 2);
-        CHECK(w.desired("replicas") == "n1=drain n2=ready n3=maint+cut pg4=maint");
+        CHECK(w.desired("replicas") == "n1=drain+unchecked n2=ready n3=maint+cut pg4=maint");
     }
     SECTION("but not to a primary that is not writable") {
         w.says("n1", {.status = 503, .role = "replica"});
-        CHECK(w.desired("replicas") == "n1=maint n2=drain n3=maint+cut pg4=maint");
+        CHECK(w.desired("replicas") == "n1=maint n2=drain+unchecked n3=maint+cut pg4=maint");
     }
     SECTION("and follow the leader") {
         w.settle("replicas").leader("n2").says("n2", writable()).says("n1", standby()).reads("n1", dead());
@@ -371,7 +372,8 @@ TEST_CASE("desire: without `fallback` nobody is read while no replica is fit", "
 
 // --- addresses
 
-TEST_CASE("desire: R6 a member that moves is re-addressed in maint and not given before it is probed there", "[desire]") {
+TEST_CASE("desire: R6 a member that moves is re-addressed in maint and not given before it is probed there",
+          "[desire]") {
     world w = steady();
     auto& n2 = w.c.members.at("n2");
     agent::set_addresses(n2, runtime_api::address::parse("10.0.9.2", 5432), {});

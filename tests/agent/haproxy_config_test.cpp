@@ -1,4 +1,5 @@
 #include "agent/haproxy_config.hpp"
+#include "config/load.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -28,17 +29,8 @@ config::pool_settings pool(std::string backend, config::pool_role role, std::str
     return made;
 }
 
-// deploy/pointsman.yml, as far as HAProxy is concerned.
 config::settings example() {
-    config::settings settings;
-    settings.haproxy.socket.path = "/run/haproxy/admin.sock";
-    settings.haproxy.state_file = "/var/lib/pointsman/haproxy.state";
-    auto& cluster = settings.clusters.emplace_back();
-    cluster.scope = "demo";
-    cluster.pools.push_back(pool("primary", config::pool_role::primary, "/master", 5000));
-    cluster.pools.push_back(pool("replicas", config::pool_role::replica, "/replica", 5001));
-    cluster.pools[1].fallback_primary = true;
-    return settings;
+    return config::load_file(deploy / "pointsman.yml");
 }
 
 bool has_line(const std::string& text, const std::string& line) {

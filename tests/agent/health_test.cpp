@@ -12,7 +12,8 @@ namespace {
 outcome http(unsigned status, std::string state, std::string role) {
     outcome o;
     o.status = status;
-    o.body = rest_body{.state = std::move(state), .role = std::move(role), .wal = {}, .replication_state = {}, .timeline = {}};
+    o.body = rest_body{
+        .state = std::move(state), .role = std::move(role), .wal = {}, .replication_state = {}, .timeline = {}};
     return o;
 }
 
@@ -48,6 +49,7 @@ TEST_CASE("health: what an answer means to a primary pool", "[health]") {
         {"standby", http(503, "running", "replica"), {answer::no, refusal::otherwise}},
         {"standby leader", http(503, "running", "standby_leader"), {answer::no, refusal::otherwise}},
         {"an empty object", http(200, "", ""), {answer::no, refusal::soft}},
+        {"its own query failed", http(200, "unknown", "master"), {answer::unknown, {}}},
         {"silent, PostgreSQL open", nothing(true), {answer::unknown, {}}},
         {"silent, PostgreSQL not known", nothing(std::nullopt), {answer::unknown, {}}},
         {"silent, PostgreSQL refuses", nothing(false), {answer::no, refusal::dead}},
@@ -72,6 +74,15 @@ TEST_CASE("health: what an answer means to a replica pool", "[health]") {
     CHECK(judge(pool_role::replica, http(503, "stopping", "replica")) == verdict{answer::no, refusal::stopping});
     CHECK(judge(pool_role::replica, nothing(true)) == verdict{answer::unknown, {}});
     CHECK(judge(pool_role::replica, nothing(false)) == verdict{answer::no, refusal::dead});
+}
+
+TEST_CASE("health: a state of `unknown` beside a refusing PostgreSQL is a death", "[health]") {
+    outcome o = http(200, "unknown", "master");
+    o.postgres_open = false;
+    CHECK(judge(pool_role::primary, o) == verdict{answer::no, refusal::dead});
+    CHECK(judge(pool_role::replica, o) == verdict{answer::no, refusal::dead});
+    o.postgres_open = true;
+    CHECK(judge(pool_role::replica, o) == verdict{answer::unknown, {}});
 }
 
 TEST_CASE("health: answers in a row are counted, with the time of the first", "[health]") {
@@ -134,7 +145,8 @@ TEST_CASE("rest body: what Patroni 3 and 4 say", "[health]") {
 }
 
 TEST_CASE("rest body: a wrong type is as good as absent, anything but an object is nothing", "[health]") {
-    const auto odd = parse_rest_body(R"({"state": 7, "role": null, "xlog": [1], "timeline": "x", "replication_state": {}})");
+    const auto odd =
+        parse_rest_body(R"({"state": 7, "role": null, "xlog": [1], "timeline": "x", "replication_state": {}})");
     REQUIRE(odd);
     CHECK(*odd == rest_body{});
     CHECK(*parse_rest_body(R"({"xlog": {"location": -5}})") == rest_body{});

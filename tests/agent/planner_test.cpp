@@ -15,7 +15,14 @@ namespace {
 
 desired_slot want(const runtime_api::slot& s, admin_state state, std::optional<runtime_api::address> where = {},
                   std::optional<unsigned> weight = {}, bool check = true, bool cut = false) {
-    return {.id = s.id, .member = "n", .where = where, .state = state, .weight = weight, .check = check, .cut = cut, .why = "test"};
+    return {.id = s.id,
+            .member = "n",
+            .where = where,
+            .state = state,
+            .weight = weight,
+            .check = check,
+            .cut = cut,
+            .why = "test"};
 }
 
 std::string text(const std::vector<planned>& steps) {
@@ -92,8 +99,9 @@ std::vector<runtime_api::slot> some_slots() {
     std::string text;
     const auto count = *rc::gen::inRange(1, 6);
     for (int i = 1; i <= count; ++i) {
-        text += (i == 1 ? "s" : ", s") + std::to_string(i) + " " + *rc::gen::element<std::string>("ready", "drain", "maint") +
-                " 10.0.0." + std::to_string(*rc::gen::inRange(1, 5)) + ":5432 w" + std::to_string(*rc::gen::inRange(0, 3)) +
+        text += (i == 1 ? "s" : ", s") + std::to_string(i) + " " +
+                *rc::gen::element<std::string>("ready", "drain", "maint") + " 10.0.0." +
+                std::to_string(*rc::gen::inRange(1, 5)) + ":5432 w" + std::to_string(*rc::gen::inRange(0, 3)) +
                 *rc::gen::element<std::string>("", " unchecked");
     }
     return slots("b", text);
@@ -102,12 +110,13 @@ std::vector<runtime_api::slot> some_slots() {
 std::vector<desired_slot> some_wishes(const std::vector<runtime_api::slot>& now) {
     std::vector<desired_slot> desired;
     for (const auto& s : now) {
-        desired.push_back(want(s, *rc::gen::element(admin_state::ready, admin_state::drain, admin_state::maint),
-                               *rc::gen::arbitrary<bool>()
-                                   ? std::optional(address("10.0.0." + std::to_string(*rc::gen::inRange(1, 5)) + ":5432"))
-                                   : std::nullopt,
-                               *rc::gen::arbitrary<bool>() ? std::optional(*rc::gen::inRange(0U, 3U)) : std::nullopt,
-                               *rc::gen::arbitrary<bool>(), *rc::gen::arbitrary<bool>()));
+        desired.push_back(
+            want(s, *rc::gen::element(admin_state::ready, admin_state::drain, admin_state::maint),
+                 *rc::gen::arbitrary<bool>()
+                     ? std::optional(address("10.0.0." + std::to_string(*rc::gen::inRange(1, 5)) + ":5432"))
+                     : std::nullopt,
+                 *rc::gen::arbitrary<bool>() ? std::optional(*rc::gen::inRange(0U, 3U)) : std::nullopt,
+                 *rc::gen::arbitrary<bool>(), *rc::gen::arbitrary<bool>()));
     }
     return desired;
 }

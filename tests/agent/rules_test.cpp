@@ -1,5 +1,5 @@
-// The rules under random histories: whatever members, keys, answers and HAProxy go through, the invariants of design 2 hold
-// after every single command.
+// The rules under random histories: whatever members, keys, answers and HAProxy go through, the invariants of design 2
+// hold after every single command.
 #include "../support/slots.hpp"
 #include "world.hpp"
 

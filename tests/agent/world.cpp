@@ -140,7 +140,8 @@ std::vector<desired_slot> world::desire(const std::string& backend) const {
 std::string world::desired(const std::string& backend) const {
     std::string result;
     for (const desired_slot& d : desire(backend)) {
-        result += fmt::format("{}{}={}", result.empty() ? "" : " ", d.member.value_or(d.id.server()), to_string(d.state));
+        result +=
+            fmt::format("{}{}={}", result.empty() ? "" : " ", d.member.value_or(d.id.server()), to_string(d.state));
         if (d.cut)
             result += "+cut";
         if (!d.check)

@@ -20,11 +20,21 @@ struct node_says {
     std::optional<bool> postgres_open{true};
 };
 
-inline node_says writable() { return {.status = 200, .role = "master"}; }
-inline node_says standby() { return {.status = 503}; }                           // to /master
-inline node_says readable() { return {.status = 200}; }                          // to /replica
-inline node_says silent() { return {.status = std::nullopt}; }                   // PostgreSQL's port is open
-inline node_says dead() { return {.status = std::nullopt, .postgres_open = false}; }
+inline node_says writable() {
+    return {.status = 200, .role = "master"};
+}
+inline node_says standby() {
+    return {.status = 503};
+} // to /master
+inline node_says readable() {
+    return {.status = 200};
+} // to /replica
+inline node_says silent() {
+    return {.status = std::nullopt};
+} // PostgreSQL's port is open
+inline node_says dead() {
+    return {.status = std::nullopt, .postgres_open = false};
+}
 
 // A cluster with pools `primary` (/master) and `replicas` (/replica). Members n1, n2, ... have 10.0.0.1, 10.0.0.2, ...
 class world {
@@ -35,8 +45,8 @@ public:
     world& leader(const std::string& name); // a new term each time
     world& no_leader();
     world& asked_to_leave(const std::string& name); // the `failover` key
-    world& etcd_away(); // for so long that its word is too old
-    world& gone(const std::string& name); // from etcd
+    world& etcd_away();                             // for so long that its word is too old
+    world& gone(const std::string& name);           // from etcd
     world& says(const std::string& name, const node_says& master, int times = 1);
     world& reads(const std::string& name, const node_says& replica, int times = 1);
     world& passes(std::chrono::milliseconds time);
@@ -44,7 +54,8 @@ public:
     world& sessions(const std::string& backend, const std::string& slot, std::uint64_t count);
     world& orphan_for(const std::string& backend, const std::string& slot, std::chrono::seconds time);
 
-    // "n1=ready n2=maint ...", in the order of the slots; `+cut`, `+unchecked`, `+w50`; slots of no member by their name.
+    // "n1=ready n2=maint ...", in the order of the slots; `+cut`, `+unchecked`, `+w50`; slots of no member by their
+    // name.
     std::string desired(const std::string& backend) const;
     // The plan's commands, joined by "; ".
     std::string plan(const std::string& backend) const;
