@@ -1,11 +1,11 @@
 """Clients of the two ports, in a process of their own: writers, readers, and sessions that are kept open.
 
-As a program:  clients.py HOST WRITERS READERS KEPT PERIOD   runs until its standard input ends and writes one JSON object a
-line for each attempt: {"kind": "write"|"read"|"kept", "start":..., "end":..., "ok":..., "phase": "connect"|"query",
-"error":..., "node":..., "id":...}. Times are of CLOCK_MONOTONIC, which all processes share.
+As a program:  clients.py HOST WRITERS READERS KEPT PERIOD   runs until its standard input ends and writes one JSON
+object a line for each attempt: {"kind": "write"|"read"|"kept", "start":..., "end":..., "ok":...,
+"phase": "connect"|"query", "error":..., "node":..., "id":...}. Times are of CLOCK_MONOTONIC, which all processes share.
 
-A writer opens a new connection for each row; its row is acknowledged when the attempt is `ok`. A kept session writes on one
-connection until that is cut, which is then its line: `start` when it was opened, `end` when the client saw the end.
+A writer opens a new connection for each row; its row is acknowledged when the attempt is `ok`. A kept session writes on
+one connection until that is cut, which is then its line: `start` when it was opened, `end` when the client saw the end.
 """
 
 import collections

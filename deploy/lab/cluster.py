@@ -36,12 +36,12 @@ listen: {proxy}:9127
 
 
 class Lab:
-    """One cluster in one folder. Everything it starts is recorded there, so that a later Lab of the folder can end it."""
+    """One cluster in one folder. What it starts is recorded there, so that a later Lab of the folder can end it."""
 
     def __init__(self, folder, network, pointsman, timing, die_with_parent):
         self.folder = pathlib.Path(folder)
         self.network = network
-        self.pointsman = pathlib.Path(pointsman)
+        self.pointsman = pathlib.Path(pointsman).resolve()
         self.timing = timing
         self.processes = Processes(self.folder, die_with_parent)
         self.etcd = Etcd(f"http://{network}.100:2379")
@@ -107,7 +107,7 @@ class Lab:
     def stop_node(self, node):
         """What `systemctl stop patroni` does: SIGTERM, and Patroni stops PostgreSQL."""
         self.processes.stop(node.name, grace=30)
-        self._end_postgres(node, signal.SIGQUIT)
+        self._end_postgres(node)
 
     def crash_node(self, node, patroni_only=False):
         """kill -9 of Patroni and, unless told otherwise, of the postmaster and all its children."""
@@ -150,8 +150,8 @@ class Lab:
             until(lambda: self.streaming(node), seconds, f"{node.name} streams from the leader", every=0.1)
 
     def wait_complete(self, seconds=90):
-        """Every running node but the leader streams. A crash before that can give two nodes the same new timeline, which
-        Patroni does not notice: the old leader then never follows (seen here with 3.0.2)."""
+        """Every running node but the leader streams. A crash before that can give two nodes the same new timeline,
+        which Patroni does not notice: the old leader then never follows (seen here with 3.0.2)."""
         leader = self.wait_writable()
         self.wait_streaming(*[node for node in self.running_nodes() if node.name != leader.name], seconds=seconds)
 
@@ -213,7 +213,7 @@ class Lab:
                 and sorted(slot.address for slot in ready if slot.backend == "replicas") == sorted(replicas))
 
     def wait_in_step(self, seconds=20):
-        until(self.in_step, seconds, "HAProxy's slots are in step with the cluster", every=0.02)
+        until(self.in_step, seconds, "HAProxy's slots are in step with the cluster", every=0.1)
 
     # All of it
 
@@ -237,19 +237,19 @@ class Lab:
             # Patroni would wait for an etcd that is gone: nothing here is worth an orderly end.
             for node in self.nodes():
                 self.processes.kill_family(node.name)  # initdb and pg_basebackup too
-                self._end_postgres(node, signal.SIGKILL)
+                self._end_postgres(node)
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _end_postgres(self, node, number):
+    def _end_postgres(self, node):
+        """An immediate shutdown: unlike kill -9 of the postmaster it leaves no shared memory behind."""
         pid = node.postmaster()
         started = pid and start_time(pid)
         # Only what is certainly this node's: the postmaster runs in its data folder.
-        if not started or not _runs_in(pid, node.data):
-            return
-        family = children(pid) + [pid]
-        for member in family:
-            signal_pid(member, number)
-        until(lambda: start_time(pid) != started, 20, f"PostgreSQL of {node.name} is gone", every=0.01)
+        if started and _runs_in(pid, node.data):
+            signal_pid(pid, signal.SIGQUIT)
+            for child in children(pid):  # PostgreSQL itself gives them five seconds first
+                signal_pid(child, signal.SIGKILL)
+            until(lambda: start_time(pid) != started, 20, f"PostgreSQL of {node.name} is gone", every=0.01)
 
 
 def _runs_in(pid, folder):
@@ -257,6 +257,13 @@ def _runs_in(pid, folder):
         return pathlib.Path(f"/proc/{pid}/cwd").resolve() == folder.resolve()
     except OSError:
         return False
+
+
+def state_parent():
+    """Memory where there is enough of it, for databases on a slow disk are slow to copy and to remove; a container's
+    /dev/shm often has 64 MB."""
+    shm = pathlib.Path("/dev/shm")
+    return shm if shm.is_dir() and shutil.disk_usage(shm).total > 2 << 30 else pathlib.Path("/tmp")
 
 
 def sweep(parent, prefix):

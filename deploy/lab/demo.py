@@ -17,7 +17,7 @@ from lab.observer import fit_replica, running_primary
 from lab.sampler import Sampler
 from lab.wait import Late, until
 
-FOLDER = pathlib.Path("/tmp/pointsman-demo")
+FOLDER = cluster.state_parent() / "pointsman-demo"
 LOCK = pathlib.Path("/run/pointsman-demo.lock")
 NETWORK = "127.0.20"
 POINTSMAN = cluster.DEPLOY.parent / "build/release/pointsman"
@@ -104,7 +104,8 @@ def add_node(lab, sampler):
     finally:
         observer.stop()
     fit = observer.first(bool)
-    say(f"{node.name} is a replica {fit - begun:.1f} s after its start; {max(0, ready - fit):.2f} s later its slot takes readers")
+    say(f"{node.name} is a replica {fit - begun:.1f} s after its start; "
+        f"{max(0, ready - fit):.2f} s later its slot takes readers")
     return node
 
 
@@ -129,8 +130,8 @@ def switch_over(lab, target):
 def report_switch(load, sampler, target, begun, promoted):
     ready = sampler.wait_ready("primary", target, begun)
     wrote = load.wait_served("write", target, 0, 60)
-    note(f"{target.name} said it takes writes; {1000 * (ready - promoted):+.0f} ms: its slot was ready; "
-         f"{1000 * (wrote - promoted):+.0f} ms: the first row was written through HAProxy")
+    note(f"{target.name} said it takes writes; {1000 * max(0, ready - promoted):.0f} ms later its slot was ready, "
+         f"{1000 * max(0, wrote - promoted):.0f} ms later the first row was written through HAProxy")
 
 
 def report_clients(load):
@@ -342,7 +343,7 @@ def alone():
 
 
 def check_folder():
-    """Root must not follow what somebody else put into /tmp."""
+    """Root must not follow what somebody else put where everybody may write."""
     if FOLDER.is_symlink() or (FOLDER.exists() and FOLDER.stat().st_uid != 0):
         raise Refused(f"{FOLDER} is somebody else's; remove it first")
 

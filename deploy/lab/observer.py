@@ -1,4 +1,4 @@
-"""What the nodes and etcd themselves say, every few milliseconds: the clock that everything else is measured against."""
+"""What the nodes and etcd themselves say, every few milliseconds: what everything else is measured against."""
 
 import threading
 import time

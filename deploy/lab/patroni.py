@@ -38,7 +38,10 @@ class Node:
             "bootstrap": {
                 "dcs": {
                     **timing,
-                    "postgresql": {"use_pg_rewind": True, "parameters": {"max_connections": 100}},
+                    "postgresql": {"use_pg_rewind": True, "parameters": {
+                        "max_connections": 100,
+                        "max_replication_slots": 64,  # Patroni makes one for every member, hostile ones too
+                    }},
                 },
                 "initdb": [{"encoding": "UTF8"}, {"locale": "C.UTF-8"}, "no-sync"],
             },
@@ -58,6 +61,7 @@ class Node:
                 "parameters": {
                     "unix_socket_directories": str(self.folder),
                     "fsync": "off",
+                    "dynamic_shared_memory_type": "mmap",  # in the data folder, so that it goes with it after a kill -9
                     "shared_buffers": "16MB",
                     "min_wal_size": "32MB",
                     "max_wal_size": "128MB",

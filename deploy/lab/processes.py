@@ -1,7 +1,7 @@
 """Processes that are started, recorded and ended by id.
 
-A record is a process id and the time at which that process started, so that an id which the kernel has given to somebody
-else since is never signalled. Records are on disk: a later command can end what an earlier one left running.
+A record is a process id and the time at which that process started, so that an id which the kernel has since given to
+somebody else is never signalled. Records are on disk: a later command can end what an earlier one left running.
 """
 
 import json

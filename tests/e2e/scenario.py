@@ -1,0 +1,106 @@
+"""What the scenarios share: a cluster, clients and a sampler, all ended whatever happens, and their figures."""
+
+import argparse
+import os
+import pathlib
+import shutil
+import sys
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "deploy"))
+
+from lab import cluster, interrupt  # noqa: E402
+from lab.clients import Clients, Summary  # noqa: E402
+from lab.processes import start_time  # noqa: E402
+from lab.sampler import Sampler  # noqa: E402
+
+given = argparse.Namespace(pointsman=ROOT / "build/release/pointsman", logs=None, network="127.0.40")
+
+
+class Scenario(unittest.TestCase):
+    """One scenario on one cluster."""
+
+    nodes = 3
+    timing = cluster.FAST
+    etcd_options = ()
+
+    def setUp(self):
+        if os.geteuid() != 0:
+            self.skipTest("needs root: PostgreSQL runs as the user postgres")
+        prefix = "pointsman-e2e."
+        cluster.sweep(cluster.state_parent(), prefix)
+        folder = cluster.state_parent() / f"{prefix}{os.getpid()}.{start_time(os.getpid())}"
+        self.lab = cluster.Lab.create(folder, given.network, given.pointsman, self.timing)
+        self.addCleanup(self.lab.destroy)
+        self.addCleanup(self.keep_logs)
+        begun = time.monotonic()
+        self.lab.start(self.nodes, self.etcd_options)
+        self.figure(f"cluster of {self.nodes}: up in {time.monotonic() - begun:.1f} s")
+
+    def figure(self, text):
+        """A line of the report: printed, and kept beside the logs."""
+        print(f"figure: {text}", flush=True)
+        if given.logs:
+            with open(given.logs / "figures.txt", "a", encoding="utf-8") as file:
+                file.write(text + "\n")
+
+    def keep_logs(self):
+        if given.logs:
+            for pattern in ("*.log", "*.jsonl", "*.cfg", "*.yml"):
+                for file in self.lab.folder.glob(pattern):
+                    shutil.copy(file, given.logs)
+
+    def sample(self):
+        sampler = Sampler(self.lab)
+        self.addCleanup(sampler.stop)
+        return sampler
+
+    def clients(self, **options):
+        load = Clients(self.lab, **options)
+        self.addCleanup(load.kill)
+        return load
+
+    # What the clients saw
+
+    def seen(self, load, kind, what, since=0.0):
+        """The summary of one kind of attempts, reported with its first errors."""
+        summary = Summary(load.records(since), kind)
+        self.figure(f"{what}: {summary.count} connections, {len(summary.refused)} refused, {len(summary.cut)} cut, "
+                    f"longest {summary.longest:.2f} s")
+        for error in summary.errors():
+            self.figure(f"  {error}")
+        return summary
+
+    def assert_untouched(self, summary):
+        self.assertGreater(summary.count, 0)
+        self.assertEqual([], summary.errors())
+
+    def assert_never_wrong(self, sampler):
+        last = sampler.stop()
+        wrong = sampler.violations()
+        self.figure(f"slots sampled {last['samples']} times, longest gap {1000 * last['longest_gap']:.0f} ms, "
+                    f"{len(wrong)} violations")
+        self.assertEqual([], wrong[:3])
+
+    # What the agent did
+
+    def commands(self, log=None):
+        """The commands that the agent has sent to HAProxy, from its log."""
+        text = pathlib.Path(log or self.lab.agent_log).read_text(errors="replace")
+        return [line for line in text.splitlines() if 'command="' in line]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pointsman", type=lambda path: pathlib.Path(path).resolve(), default=given.pointsman)
+    parser.add_argument("--logs", type=pathlib.Path)
+    parser.add_argument("--network", default=given.network, help="the first three numbers of a free loopback network")
+    options, rest = parser.parse_known_args()
+    vars(given).update(vars(options))
+    if given.logs:
+        shutil.rmtree(given.logs, ignore_errors=True)
+        given.logs.mkdir(parents=True)
+    interrupt.install()
+    unittest.main(module="__main__", argv=[sys.argv[0], *rest], verbosity=2)
