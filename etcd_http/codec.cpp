@@ -15,7 +15,9 @@ namespace {
 
 constexpr std::string_view alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-constexpr std::uint32_t byte_of(char c) { return static_cast<unsigned char>(c); }
+constexpr std::uint32_t byte_of(char c) {
+    return static_cast<unsigned char>(c);
+}
 
 constexpr auto digit_values = [] {
     std::array<signed char, 256> values{};
@@ -130,7 +132,9 @@ std::optional<named_value> key_value_of(const json& object) {
     return named_value{std::move(*key), {std::move(*value), mod_revision}};
 }
 
-failure malformed(std::string what) { return {errc::malformed, std::move(what)}; }
+failure malformed(std::string what) {
+    return {errc::malformed, std::move(what)};
+}
 
 struct error_text {
     int code{};
@@ -287,8 +291,7 @@ result<watch_message> parse_watch(std::string_view line) {
 
 failure cancellation(const watch_message& message) {
     if (message.compact_revision > 0) // 3.4.23 gives no reason with it
-        return {errc::compacted,
-                "watch: the revision is compacted up to " + std::to_string(message.compact_revision)};
+        return {errc::compacted, "watch: the revision is compacted up to " + std::to_string(message.compact_revision)};
     if (message.cancel_reason.empty())
         return malformed("watch: cancelled without a reason");
     return {classify(0, message.cancel_reason), "watch: cancelled: " + readable(message.cancel_reason)};

@@ -1,8 +1,8 @@
 // Pure: etcd's v3 JSON gateway as text: requests out of values, values out of replies (facts 5.1 to 5.7).
 //
 // The gateway leaves out whatever is zero, empty or false and writes 64-bit integers as strings, so every field is
-// optional and one of a wrong type is as good as absent. The exception is what would make a set of keys look smaller than
-// it is (a key that cannot be read, a reply without a revision): that is errc::malformed as a whole.
+// optional and one of a wrong type is as good as absent. The exception is what would make a set of keys look smaller
+// than it is (a key that cannot be read, a reply without a revision): that is errc::malformed as a whole.
 //
 // Failures made here say what, not who: the caller knows which endpoint it asked.
 #pragma once

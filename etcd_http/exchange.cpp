@@ -1,17 +1,20 @@
 #include "etcd_http/exchange.hpp"
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/connect.hpp>
+#include <boost/asio/buffer.hpp>
 #include <boost/asio/ip/address.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/error.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/asio/write.hpp>
 #include <boost/beast/core/stream_traits.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
-#include <boost/beast/http.hpp>
+#include <boost/beast/http/buffer_body.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/field.hpp>
+#include <boost/beast/http/parser.hpp>
 
 #include <netinet/tcp.h>
 #include <openssl/ssl.h>
@@ -19,6 +22,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <optional>
 
 namespace pointsman::etcd_http {
 
@@ -34,7 +38,7 @@ namespace {
 
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 
-// What one piece of an answer's body may hold; also the least by which a stream's reader is called.
+// The most that is read, and given to a stream's reader, at a time.
 constexpr std::size_t piece_size = 16 * 1024;
 
 using tls_stream = asio::ssl::stream<beast::tcp_stream>;
@@ -96,70 +100,114 @@ void keep_alive(tcp::socket& socket) {
     set(IPPROTO_TCP, TCP_USER_TIMEOUT, 20000);
 }
 
-http::request<http::string_body> message_of(const http_request& request) {
-    http::request<http::string_body> message;
-    message.method_string(request.method);
-    message.target(request.target);
-    message.set(http::field::host, host_and_port(request.host, request.port));
-    message.set(http::field::connection, "close");
-    message.set(http::field::user_agent, "pointsman");
+std::string text_of(const http_request& request) {
+    std::string text = request.method + ' ' + request.target +
+                       " HTTP/1.1\r\nHost: " + host_and_port(request.host, request.port) +
+                       "\r\nConnection: close\r\nUser-Agent: pointsman\r\n";
     for (const auto& [name, value] : request.headers)
-        message.set(name, value);
-    message.body() = request.body;
-    message.prepare_payload();
-    return message;
+        text += name + ": " + value + "\r\n";
+    if (!request.body.empty())
+        text += "Content-Length: " + std::to_string(request.body.size()) + "\r\n";
+    return text + "\r\n" + request.body;
 }
 
-// Sends the request and reads the answer. `reader` is null where the body is collected.
+// An answer as it arrives: bytes in, status and body out. Beast's parser without Beast's I/O, whose templates take g++
+// minutes for two kinds of connection.
+class incoming {
+public:
+    // `reader` is null where the body is collected.
+    incoming(const http_request& request, std::size_t max_body, const stream_reader* reader)
+        : max_body_(max_body), reader_(reader) {
+        parser_.eager(true);
+        parser_.body_limit(boost::none); // counted in take(): a stream has none
+        parser_.skip(request.method == "HEAD");
+    }
+
+    error_code put(std::string_view bytes) {
+        pending_ += bytes;
+        while (!pending_.empty() && !complete()) {
+            auto& body = parser_.get().body();
+            body.data = piece_.data();
+            body.size = piece_.size();
+            error_code ec;
+            const std::size_t used = parser_.put(asio::buffer(pending_), ec);
+            pending_.erase(0, used);
+            if (ec == http::error::need_more)
+                return {};
+            if (ec && ec != http::error::need_buffer)
+                return ec;
+            if (!take(std::string_view(piece_).substr(0, piece_.size() - body.size)))
+                return http::error::body_limit;
+        }
+        return {};
+    }
+
+    // The end of the connection: of the answer too where nothing else marks it.
+    error_code put_end() {
+        if (!parser_.got_some())
+            return http::error::end_of_stream;
+        error_code ec;
+        parser_.put_eof(ec);
+        return ec;
+    }
+
+    bool complete() const { return wish_ == stream_wish::stop || parser_.is_done(); }
+    bool has_no_deadline() const { return wish_ == stream_wish::for_ever; }
+
+    http_reply reply() {
+        return {parser_.get().result_int(), std::string(parser_.get()[http::field::content_type]), std::move(body_)};
+    }
+
+private:
+    bool take(std::string_view part) {
+        if (reader_ && parser_.is_header_done() && parser_.get().result_int() == 200) {
+            if (!part.empty())
+                wish_ = (*reader_)(part);
+            return true;
+        }
+        if (part.size() > max_body_ - body_.size())
+            return false;
+        body_ += part;
+        return true;
+    }
+
+    std::size_t max_body_;
+    const stream_reader* reader_;
+    http::response_parser<http::buffer_body> parser_;
+    std::string pending_; // read and not parsed yet
+    std::string piece_ = std::string(piece_size, '\0');
+    std::string body_;
+    stream_wish wish_{stream_wish::in_time};
+};
+
 template<class Stream>
-awaitable<result<http_reply>> converse(Stream& connection, const http_request& request, std::size_t max_body,
-                                       const stream_reader* reader) {
+awaitable<result<http_reply>> converse(Stream& connection, const http_request& request, incoming& answer) {
     const std::string who = peer_name(request);
-    const auto message = message_of(request);
-    auto [write_error, written] = co_await http::async_write(connection, message, as_result);
+    const std::string text = text_of(request);
+    auto [write_error, written] = co_await asio::async_write(connection, asio::buffer(text), as_result);
     if (write_error)
         co_return failed(who, "sending", write_error);
-
-    beast::flat_buffer buffer;
-    http::response_parser<http::buffer_body> parser;
-    parser.body_limit(boost::none); // counted below: a stream has none
-    parser.skip(request.method == "HEAD");
-    auto [header_error, header_size] = co_await http::async_read_header(connection, buffer, parser, as_result);
-    if (header_error)
-        co_return failed(who, "reading", header_error);
-    http_reply reply;
-    reply.status = parser.get().result_int();
-    reply.content_type = std::string(parser.get()[http::field::content_type]);
-
-    const bool streamed = reader && reply.status == 200;
-    std::string piece(piece_size, '\0');
-    while (!parser.is_done()) {
-        auto& body = parser.get().body();
-        body.data = piece.data();
-        body.size = piece.size();
-        // An answer that ends with the connection is complete only where TLS says so (close_notify; Patroni sends it):
-        // `stream truncated` is an error here, for what it cuts short could pass for a whole answer.
-        auto [read_error, size] = co_await http::async_read_some(connection, buffer, parser, as_result);
-        if (read_error && read_error != http::error::need_buffer)
-            co_return failed(who, "reading", read_error);
-        const auto got = std::string_view(piece).substr(0, piece.size() - body.size);
-        if (!streamed) {
-            if (got.size() > max_body - reply.body.size())
-                co_return failure{errc::too_large, who + ": more than " + std::to_string(max_body) + " bytes"};
-            reply.body += got;
-        } else if (!got.empty()) {
-            const stream_wish wish = (*reader)(got);
-            if (wish == stream_wish::stop)
-                break;
-            if (wish == stream_wish::for_ever)
-                beast::get_lowest_layer(connection).expires_never();
-        }
+    std::string bytes(piece_size, '\0');
+    while (!answer.complete()) {
+        auto [read_error, size] = co_await connection.async_read_some(asio::buffer(bytes), as_result);
+        // With TLS, an answer that ends with the connection is complete only where TLS says so (close_notify, which
+        // Patroni sends): `stream truncated` stays an error, for half an answer could pass for a whole one.
+        error_code ec = read_error;
+        if (!read_error)
+            ec = answer.put(std::string_view(bytes).substr(0, size));
+        else if (read_error == asio::error::eof)
+            ec = answer.put_end();
+        if (ec)
+            co_return failed(who, "reading", ec);
+        if (answer.has_no_deadline())
+            beast::get_lowest_layer(connection).expires_never();
     }
-    co_return reply;
+    co_return answer.reply();
 }
 
-awaitable<result<void>> connect(beast::tcp_stream& connection, const std::string& ip, std::uint16_t port,
-                                const std::string& who) {
+// Returns the failure, if any; so does the next one.
+awaitable<std::optional<failure>> connect(beast::tcp_stream& connection, const std::string& ip, std::uint16_t port,
+                                          const std::string& who) {
     error_code bad_address;
     const auto address = asio::ip::make_address(ip, bad_address);
     if (bad_address)
@@ -169,14 +217,14 @@ awaitable<result<void>> connect(beast::tcp_stream& connection, const std::string
     if (ec)
         co_return failed(who, "connecting", ec);
     connection.socket().set_option(tcp::no_delay(true), ec);
-    co_return result<void>();
+    co_return std::nullopt;
 }
 
-awaitable<result<void>> handshake(tls_stream& connection, const http_request& request) {
+awaitable<std::optional<failure>> handshake(tls_stream& connection, const http_request& request) {
     expect_peer(connection.native_handle(), request.host);
     auto [ec] = co_await connection.async_handshake(asio::ssl::stream_base::client, as_result);
     if (!ec)
-        co_return result<void>();
+        co_return std::nullopt;
     failure why = failed(peer_name(request), "TLS handshake", ec);
     const long verified = SSL_get_verify_result(connection.native_handle());
     if (verified != X509_V_OK)
@@ -184,25 +232,26 @@ awaitable<result<void>> handshake(tls_stream& connection, const http_request& re
     co_return why;
 }
 
-awaitable<result<http_reply>> run(const http_request& request, std::chrono::milliseconds deadline,
-                                  std::size_t max_body, const stream_reader* reader) {
+awaitable<result<http_reply>> run(const http_request& request, std::chrono::milliseconds deadline, std::size_t max_body,
+                                  const stream_reader* reader) {
     auto executor = co_await asio::this_coro::executor;
     const std::string who = peer_name(request);
+    incoming answer(request, max_body, reader);
     // One deadline for every step: it is a point in time and stays until it is changed.
     beast::tcp_stream plain(executor);
     plain.expires_after(deadline);
-    auto connected = co_await connect(plain, request.ip, request.port, who);
-    if (!connected)
-        co_return connected.error();
+    auto not_connected = co_await connect(plain, request.ip, request.port, who);
+    if (not_connected)
+        co_return *not_connected;
     if (reader)
         keep_alive(plain.socket());
     if (!request.tls)
-        co_return co_await converse(plain, request, max_body, reader);
+        co_return co_await converse(plain, request, answer);
     tls_stream encrypted(std::move(plain), *request.tls);
-    auto shaken = co_await handshake(encrypted, request);
-    if (!shaken)
-        co_return shaken.error();
-    co_return co_await converse(encrypted, request, max_body, reader);
+    auto not_shaken = co_await handshake(encrypted, request);
+    if (not_shaken)
+        co_return *not_shaken;
+    co_return co_await converse(encrypted, request, answer);
 }
 
 } // namespace
@@ -227,12 +276,12 @@ awaitable<result<bool>> port_open(const std::string& ip, std::uint16_t port, std
     const std::string who = host_and_port(ip, port);
     beast::tcp_stream connection(executor);
     connection.expires_after(deadline);
-    auto connected = co_await connect(connection, ip, port, who);
-    if (connected)
+    auto not_connected = co_await connect(connection, ip, port, who);
+    if (!not_connected)
         co_return true;
-    if (connected.error().kind == errc::refused)
+    if (not_connected->kind == errc::refused)
         co_return false;
-    co_return connected.error();
+    co_return *not_connected;
 }
 
 awaitable<result<std::vector<std::string>>> resolve(const std::string& host) {

@@ -27,7 +27,7 @@ struct http_request {
     std::string ip;   // numeric: names are resolved by the caller
     std::string host; // for the Host header and, with TLS, for SNI and the certificate's name
     std::uint16_t port{};
-    tls_context tls; // null: plain HTTP
+    tls_context tls;    // null: plain HTTP
     std::string target; // "/replica?lag=16MB"
     std::vector<std::pair<std::string, std::string>> headers;
     std::string body;
@@ -56,14 +56,14 @@ enum class stream_wish {
 // Gets each piece of the body as soon as it arrives; must not block.
 using stream_reader = std::function<stream_wish(std::string_view)>;
 
-// The same for an answer that never ends of itself. Only the body of a 200 goes to `reader`, the one of any other answer
-// is returned, up to `max_body`. Returns when the answer has ended or `reader` wishes to stop. A peer that vanishes from
-// the network is found by TCP in about 20 s; one that hangs is not.
+// The same for an answer that never ends of itself. Only the body of a 200 goes to `reader`, the one of any other
+// answer is returned, up to `max_body`. Returns when the answer has ended or `reader` wishes to stop. A peer that
+// vanishes from the network is found by TCP in about 20 s; one that hangs is not.
 boost::asio::awaitable<result<http_reply>> stream(const http_request& request, std::chrono::milliseconds deadline,
                                                   std::size_t max_body, const stream_reader& reader);
 
-// Whether a TCP connection can be made: true, false where the port refuses (errc::refused is not returned), or a failure
-// (timeout, unreachable) where that is not known.
+// Whether a TCP connection can be made: true, false where the port refuses (errc::refused is not returned), or a
+// failure (timeout, unreachable) where that is not known.
 boost::asio::awaitable<result<bool>> port_open(const std::string& ip, std::uint16_t port,
                                                std::chrono::milliseconds deadline);
 

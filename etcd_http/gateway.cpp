@@ -16,6 +16,7 @@
 #include <exception>
 #include <optional>
 #include <random>
+#include <stdexcept>
 #include <string_view>
 #include <utility>
 
@@ -62,9 +63,9 @@ struct following {
     std::string prefix;
     const follower& who;
     key_cache cache;
-    std::size_t turn{};      // of the endpoint in use
-    std::size_t failures{};  // since the last poll that succeeded beside a watch
-    bool watch_owes{};       // a poll found a change, and the watch has delivered nothing since
+    std::size_t turn{};     // of the endpoint in use
+    std::size_t failures{}; // since the last poll that succeeded beside a watch
+    bool watch_owes{};      // a poll found a change, and the watch has delivered nothing since
 };
 
 // Takes a watch's body and tells the follower. Ends the watch by leaving `ended`.
@@ -121,8 +122,11 @@ private:
 struct gateway::state {
     explicit state(gateway_settings s) : settings(std::move(s)) {
         assert(!settings.endpoints.empty());
-        for (const gateway_endpoint& where : settings.endpoints)
+        for (const gateway_endpoint& where : settings.endpoints) {
+            if (where.tls && !settings.tls) // never in plain text instead: the password would go with it
+                throw std::invalid_argument("an etcd endpoint with TLS, and no TLS settings");
             endpoints.push_back({.where = where});
+        }
     }
 
     http_request request_to(const endpoint& e, std::string path, std::string body) const;
@@ -130,8 +134,8 @@ struct gateway::state {
     std::optional<milliseconds> pause_after(const following& f, const failure& why);
 
     awaitable<result<http_reply>> ask(http_request request);
-    awaitable<result<void>> locate(endpoint& e);
-    awaitable<result<void>> authenticate(endpoint& e);
+    awaitable<std::optional<failure>> locate(endpoint& e);
+    awaitable<std::optional<failure>> authenticate(endpoint& e);
     awaitable<void> detect_prefix(endpoint& e);
     awaitable<result<std::string>> post(endpoint& e, std::string path, std::string body);
     awaitable<result<range_reply>> full_read(endpoint& e, std::string prefix);
@@ -166,10 +170,11 @@ failure gateway::state::about(const endpoint& e, failure why) const {
     return of_etcd(std::move(why));
 }
 
-// The addresses of `e`, asked for where none is known or those known have failed; old ones are better than none.
-awaitable<result<void>> gateway::state::locate(endpoint& e) {
+// Finds the addresses of `e` where none is known or those known have failed; old ones are better than none. Returns the
+// failure, if any (result<void> in a coroutine: g++ 12 warns of uninitialised parts of it).
+awaitable<std::optional<failure>> gateway::state::locate(endpoint& e) {
     if (!e.look_up)
-        co_return result<void>();
+        co_return std::nullopt;
     auto found = co_await resolve(e.where.host);
     if (found) {
         e.addresses = std::move(*found);
@@ -177,7 +182,7 @@ awaitable<result<void>> gateway::state::locate(endpoint& e) {
     } else if (e.addresses.empty()) {
         co_return of_etcd(found.error());
     }
-    co_return result<void>();
+    co_return std::nullopt;
 }
 
 awaitable<result<http_reply>> gateway::state::ask(http_request request) {
@@ -187,8 +192,8 @@ awaitable<result<http_reply>> gateway::state::ask(http_request request) {
     co_return std::move(*reply);
 }
 
-// One request and the body of its 200. A token that is refused is renewed once, a gateway that is not there is looked for
-// once under the prefix of older versions.
+// One request and the body of its 200. A token that is refused is renewed once, a gateway that is not there is looked
+// for once under the prefix of older versions.
 awaitable<result<std::string>> gateway::state::post(endpoint& e, std::string path, std::string body) {
     bool renewed = false;
     for (;;) {
@@ -203,9 +208,9 @@ awaitable<result<std::string>> gateway::state::post(endpoint& e, std::string pat
         if (why.kind == errc::unauthorised && !settings.username.empty() && !renewed) {
             renewed = true;
             if (e.token == token) { // nobody else has renewed it meanwhile
-                auto done = co_await authenticate(e);
-                if (!done)
-                    co_return done.error();
+                auto failed = co_await authenticate(e);
+                if (failed)
+                    co_return *failed;
             }
         } else if (reply->status == 404 && !e.prefix_known) {
             co_await detect_prefix(e);
@@ -217,7 +222,7 @@ awaitable<result<std::string>> gateway::state::post(endpoint& e, std::string pat
     }
 }
 
-awaitable<result<void>> gateway::state::authenticate(endpoint& e) {
+awaitable<std::optional<failure>> gateway::state::authenticate(endpoint& e) {
     e.token.clear();
     const http_request request =
         request_to(e, "/auth/authenticate", authenticate_request(settings.username, settings.password));
@@ -230,7 +235,7 @@ awaitable<result<void>> gateway::state::authenticate(endpoint& e) {
     if (!token)
         co_return about(e, token.error());
     e.token = std::move(*token);
-    co_return result<void>();
+    co_return std::nullopt;
 }
 
 awaitable<void> gateway::state::detect_prefix(endpoint& e) {
@@ -245,9 +250,9 @@ awaitable<void> gateway::state::detect_prefix(endpoint& e) {
 }
 
 awaitable<result<range_reply>> gateway::state::full_read(endpoint& e, std::string prefix) {
-    auto located = co_await locate(e);
-    if (!located)
-        co_return located.error();
+    auto lost = co_await locate(e);
+    if (lost)
+        co_return *lost;
     const std::string body = range_request(prefix);
     for (std::size_t tried = 1;; ++tried) {
         auto reply = co_await post(e, "/kv/range", body);
@@ -279,8 +284,8 @@ awaitable<std::optional<failure>> gateway::state::refresh(following& f, endpoint
     if (what == verdict::stale || what == verdict::gone_back) {
         const std::string found = "revision " + std::to_string(header.revision) + ", term " +
                                   std::to_string(header.raft_term) + " of cluster " + std::to_string(header.cluster_id);
-        const std::string known = "revision " + std::to_string(asked_at) + " of cluster " +
-                                  std::to_string(f.cache.snapshot().cluster_id);
+        const std::string known =
+            "revision " + std::to_string(asked_at) + " of cluster " + std::to_string(f.cache.snapshot().cluster_id);
         co_return about(e, {what == verdict::stale ? errc::stale : errc::gone_back, found + ", after " + known});
     }
     if (what == verdict::changed) {
@@ -320,8 +325,8 @@ awaitable<failure> gateway::state::poll(following& f, endpoint& e) {
     }
 }
 
-// Watch and poll side by side until one of them fails; the other one is cancelled and waited for, so the references that
-// both hold are safe.
+// Watch and poll side by side until one of them fails; the other one is cancelled and waited for, so the references
+// that both hold are safe.
 awaitable<failure> gateway::state::session(following& f, endpoint& e) {
     auto executor = co_await asio::this_coro::executor;
     f.watch_owes = false;

@@ -1,14 +1,14 @@
-// A client of etcd's v3 JSON gateway that follows the keys under one prefix: a watch for speed, a full read beside it for
-// truth (design 4, `poll_interval`).
+// A client of etcd's v3 JSON gateway that follows the keys under one prefix: a watch for speed, a full read beside it
+// for truth (design 4, `poll_interval`).
 //
-// What the follower is told never goes back: an answer older than what was told is dropped (errc::stale), another cluster
-// id or a store whose revision stays behind is reported and not told (errc::gone_back); whoever holds the last keys keeps
-// them, until nothing but the new store has answered for 30 s (key_cache.hpp says why). An error is never told as an
-// empty set of keys.
+// What the follower is told never goes back: an answer older than what was told is dropped (errc::stale), another
+// cluster id or a store whose revision stays behind is reported and not told (errc::gone_back); whoever holds the last
+// keys keeps them, until nothing but the new store has answered for 30 s (key_cache.hpp says why). An error is never
+// told as an empty set of keys.
 //
-// Endpoints are taken in turn: one that fails or hangs is left at once for the next, with a back-off (0.1 s to 2 s, with
-// jitter) when all have failed in a row. The watch carries `Grpc-Metadata-hasleader: true`, so that a member without
-// quorum ends it; the full read runs on a connection of its own and finds a watch that hangs or lost something.
+// Endpoints are taken in turn: one that fails or hangs is left at once for the next, with a back-off (0.1 s to 2 s,
+// with jitter) when all have failed in a row. The watch carries `Grpc-Metadata-hasleader: true`, so that a member
+// without quorum ends it; the full read runs on a connection of its own and finds a watch that hangs or lost something.
 // With a user name, a token is kept for each endpoint and renewed once when it is refused (facts 5.5).
 //
 // Endpoints given by name are looked up when they are first used and again after they failed; a look-up cannot be cut
@@ -58,6 +58,7 @@ struct follower {
 
 class gateway {
 public:
+    // Throws invalid_argument where an endpoint uses TLS and there are no TLS settings.
     explicit gateway(gateway_settings settings);
     ~gateway();
     gateway(const gateway&) = delete;

@@ -72,8 +72,8 @@ private:
     std::size_t endpoints_;
     key_snapshot snapshot_;
     std::uint64_t raft_term_{};
-    std::int64_t read_at_{};                          // revision of the last full read: it covers everything up to here
-    std::map<std::string, std::int64_t> tombstones_;  // keys deleted since, with the revision that did it
+    std::int64_t read_at_{};                         // revision of the last full read: it covers everything up to here
+    std::map<std::string, std::int64_t> tombstones_; // keys deleted since, with the revision that did it
     std::optional<rival> rival_;
 };
 

@@ -12,7 +12,8 @@ using namespace runtime_api;
 
 runtime_api::address address(const std::string& text) {
     const auto colon = text.rfind(':');
-    const auto result = address::parse(text.substr(0, colon), static_cast<std::uint32_t>(std::stoul(text.substr(colon + 1))));
+    const auto result =
+        address::parse(text.substr(0, colon), static_cast<std::uint32_t>(std::stoul(text.substr(colon + 1))));
     if (!result)
         throw std::invalid_argument("not an address: " + text);
     return *result;
@@ -28,7 +29,9 @@ std::vector<slot> slots(const std::string& backend, const std::string& text) {
         words >> name >> state;
         slot s{.id = slot_id::parse(backend, name).value(),
                .where = address("127.0.0.1:1"),
-               .admin = state == "ready" ? admin_state::ready : state == "drain" ? admin_state::drain : admin_state::maint,
+               .admin = state == "ready"   ? admin_state::ready
+                        : state == "drain" ? admin_state::drain
+                                           : admin_state::maint,
                .operational = state == "maint" ? operational_state::down : operational_state::up,
                .weight = 1,
                .initial_weight = 1,
