@@ -132,12 +132,16 @@ public:
             error_code ec;
             const std::size_t used = parser_.put(asio::buffer(pending_), ec);
             pending_.erase(0, used);
-            if (ec == http::error::need_more)
-                return {};
-            if (ec && ec != http::error::need_buffer)
-                return ec;
             if (!take(std::string_view(piece_).substr(0, piece_.size() - body.size)))
                 return http::error::body_limit;
+            if (ec == http::error::need_more) {
+                // A chunk's extension or a trailer without end: Beast bounds neither, and throws on a field of 64 KiB.
+                if (pending_.size() > piece_size)
+                    return http::error::header_limit;
+                return {};
+            }
+            if (ec && ec != http::error::need_buffer)
+                return ec;
         }
         return {};
     }

@@ -126,6 +126,9 @@ TEST_CASE("exchange: an answer larger than its limit is dropped", "[exchange]") 
         {"until the end", "HTTP/1.0 200 OK\r\n\r\n" + large},
         {"in chunks", chunked_head() + chunk(std::string(999, 'x')) + chunk("xx") + "0\r\n\r\n"},
         {"head", "HTTP/1.0 200 OK\r\nX: " + std::string(20000, 'x') + "\r\n\r\n"},
+        {"extension of a chunk", chunked_head() + "1;" + std::string(100000, 'x') + "\r\n1\r\n0\r\n\r\n"},
+        {"name in a trailer", chunked_head() + "0\r\n" + std::string(100000, 'x') + ": 1\r\n\r\n"},
+        {"value in a trailer", chunked_head() + "0\r\nX: " + std::string(100000, 'x') + "\r\n\r\n"},
     }));
     CAPTURE(name);
     const auto reply = ask_for({bytes, afterwards::close});
