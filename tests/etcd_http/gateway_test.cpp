@@ -19,7 +19,7 @@ gateway_settings settings_for(std::vector<gateway_endpoint> endpoints) {
     gateway_settings settings;
     settings.endpoints = std::move(endpoints);
     settings.poll_interval = 100ms;
-    settings.deadline = 500ms;
+    settings.deadline = 2s;
     return settings;
 }
 
