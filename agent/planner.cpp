@@ -6,6 +6,7 @@
 
 namespace pointsman::agent {
 
+using runtime_api::restore_health;
 using runtime_api::set_address;
 using runtime_api::set_check;
 using runtime_api::set_state;
@@ -40,7 +41,11 @@ public:
         // A server that leaves maint is UP before its first check: the agent's probe was that check.
         if (want.state != lowered)
             add(stage::give, set_state{now.id, want.state}, want.why);
-        if (now.check_configured && want.check != now.check_enabled)
+        const bool leaves_maint = lowered == admin_state::maint && want.state != admin_state::maint;
+        const bool check_changes = now.check_configured && want.check != now.check_enabled;
+        if (now.check_configured && want.state != admin_state::maint && (leaves_maint || check_changes))
+            add(stage::give, restore_health{now.id}, "R3: one failed check is not enough");
+        if (check_changes)
             add(stage::give, set_check{now.id, want.check},
                 want.check ? "R3: HAProxy's own check is the backstop" : want.why);
     }

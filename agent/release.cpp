@@ -17,8 +17,11 @@ boost::asio::awaitable<runtime_api::result<void>> release_checks(const runtime_a
         co_return seen.error();
     std::vector<runtime_api::command> commands;
     for (const runtime_api::slot& s : seen->slots) {
-        if (backends.contains(s.id.backend()) && s.check_configured && !s.check_enabled)
-            commands.emplace_back(runtime_api::set_check{s.id, true});
+        if (!backends.contains(s.id.backend()) || !s.check_configured || s.check_enabled)
+            continue;
+        if (s.admin != runtime_api::admin_state::maint)
+            commands.emplace_back(runtime_api::restore_health{s.id});
+        commands.emplace_back(runtime_api::set_check{s.id, true});
     }
     std::span<const runtime_api::command> left = commands;
     while (!left.empty()) {

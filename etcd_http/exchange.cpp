@@ -132,6 +132,7 @@ public:
             error_code ec;
             const std::size_t used = parser_.put(asio::buffer(pending_), ec);
             pending_.erase(0, used);
+            // Before anything else: Beast says need_more also after it has taken a part of the body.
             if (!take(std::string_view(piece_).substr(0, piece_.size() - body.size)))
                 return http::error::body_limit;
             if (ec == http::error::need_more) {

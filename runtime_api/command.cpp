@@ -29,6 +29,7 @@ struct renderer {
     std::string operator()(const set_check& c) const {
         return (c.enabled ? "enable health " : "disable health ") + to_string(c.slot);
     }
+    std::string operator()(const restore_health& c) const { return "set server " + to_string(c.slot) + " health up"; }
 };
 
 // `<what> changed from '<old>' to '<wanted>'`

@@ -46,7 +46,14 @@ struct set_check {
     friend bool operator==(const set_check&, const set_check&) = default;
 };
 
-using command = std::variant<set_state, set_address, set_weight, shutdown_sessions, set_check>;
+// `set server ... health up`: full health, from which it takes `fall` failed checks in a row to take the slot down.
+// After maint the first one would do, also one that was under way when the check was suspended (tried on 2.6.12).
+struct restore_health {
+    slot_id slot;
+    friend bool operator==(const restore_health&, const restore_health&) = default;
+};
+
+using command = std::variant<set_state, set_address, set_weight, shutdown_sessions, set_check, restore_health>;
 
 const slot_id& slot_of(const command& c);
 

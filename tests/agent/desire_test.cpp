@@ -51,7 +51,7 @@ TEST_CASE("desire: R2 the old slot goes before the new one comes", "[desire]") {
     world w = steady();
     w.leader("n2").says("n2", writable());
     CHECK(w.plan("primary") == "set server primary/pg1 state maint; shutdown sessions server primary/pg1; "
-                               "set server primary/pg2 state ready");
+                               "set server primary/pg2 state ready; set server primary/pg2 health up");
 }
 
 TEST_CASE("desire: R2 a 200 alone does not make a writer", "[desire]") {
@@ -136,7 +136,8 @@ TEST_CASE("desire: R12 a switchover that was asked for drains the primary, and p
     world w = steady();
     w.asked_to_leave("n1");
     CHECK(w.desired("primary") == "n1=drain+unchecked n2=maint n3=maint pg4=maint");
-    CHECK(w.plan("primary") == "set server primary/pg1 state drain; disable health primary/pg1");
+    CHECK(w.plan("primary") == "set server primary/pg1 state drain; set server primary/pg1 health up; "
+                               "disable health primary/pg1");
     w.settle("primary");
     SECTION("also from maint, where it has no session left") {
         w.sessions("primary", "pg1", 0).settle("primary");
@@ -163,7 +164,7 @@ TEST_CASE("desire: R3 death needs two signals", "[desire]") {
     SECTION("REST silent, PostgreSQL reachable: kept, HAProxy's own check suspended") {
         w.says("n1", silent());
         CHECK(w.desired("primary") == "n1=ready+unchecked n2=maint n3=maint pg4=maint");
-        CHECK(w.plan("primary") == "disable health primary/pg1");
+        CHECK(w.plan("primary") == "set server primary/pg1 health up; disable health primary/pg1");
     }
     SECTION("REST silent, PostgreSQL unknown: kept too") {
         w.says("n1", {.status = std::nullopt, .postgres_open = std::nullopt});
@@ -182,7 +183,7 @@ TEST_CASE("desire: R3 an unknown answer is kept for the grace time, then drained
 TEST_CASE("desire: R3 the check is resumed with the next answer", "[desire]") {
     world w = steady();
     w.says("n1", silent()).settle("primary").says("n1", writable());
-    CHECK(w.plan("primary") == "enable health primary/pg1");
+    CHECK(w.plan("primary") == "set server primary/pg1 health up; enable health primary/pg1");
 }
 
 TEST_CASE("desire: R3 an unknown answer is not kept once the leader key is gone", "[desire]") {
@@ -259,7 +260,7 @@ TEST_CASE("desire: R6 a slot in service that is no member's goes when the leader
     CHECK(w.desired("primary") == "n1=ready n2=maint pg3=maint+cut");
     // Break before make: two stages, the second planned after the first was seen.
     CHECK(w.plan("primary") == "set server primary/pg3 state maint; shutdown sessions server primary/pg3; "
-                               "set server primary/pg1 state ready");
+                               "set server primary/pg1 state ready; set server primary/pg1 health up");
 }
 
 TEST_CASE("desire: R5 a slot in service that is no member's stays while no leader is known", "[desire]") {
@@ -286,7 +287,8 @@ TEST_CASE("desire: R3 a replica comes in after two yeses in a row", "[desire]") 
     CHECK(w.desired("replicas") == "n1=maint n2=ready n3=ready n4=maint");
     w.reads("n4", readable());
     CHECK(w.desired("replicas") == "n1=maint n2=ready n3=ready n4=ready");
-    CHECK(w.plan("replicas") == "set server replicas/pg4 addr 10.0.0.4 port 5432; set server replicas/pg4 state ready");
+    CHECK(w.plan("replicas") == "set server replicas/pg4 addr 10.0.0.4 port 5432; set server replicas/pg4 state ready; "
+                                "set server replicas/pg4 health up");
 }
 
 TEST_CASE("desire: R3 a replica that says it does not stream stays out", "[desire]") {

@@ -49,12 +49,15 @@ TEST_CASE("planner: one change of a slot is one command", "[planner]") {
     CHECK(plan_for("s ready 10.0.0.1:5432", admin_state::maint) == "set server b/s state maint");
     CHECK(plan_for("s drain 10.0.0.1:5432", admin_state::ready) == "set server b/s state ready");
     CHECK(plan_for("s drain 10.0.0.1:5432", admin_state::maint) == "set server b/s state maint");
-    CHECK(plan_for("s maint 10.0.0.1:5432", admin_state::ready) == "set server b/s state ready");
-    CHECK(plan_for("s maint 10.0.0.1:5432", admin_state::drain) == "set server b/s state drain");
+    CHECK(plan_for("s maint 10.0.0.1:5432", admin_state::ready) ==
+          "set server b/s state ready; set server b/s health up");
+    CHECK(plan_for("s maint 10.0.0.1:5432", admin_state::drain) ==
+          "set server b/s state drain; set server b/s health up");
     CHECK(plan_for("s ready", admin_state::ready, {}, 50) == "set server b/s weight 50");
     CHECK(plan_for("s ready", admin_state::ready, {}, 1).empty());
-    CHECK(plan_for("s ready", admin_state::ready, {}, {}, false) == "disable health b/s");
-    CHECK(plan_for("s ready unchecked", admin_state::ready) == "enable health b/s");
+    CHECK(plan_for("s ready", admin_state::ready, {}, {}, false) == "set server b/s health up; disable health b/s");
+    CHECK(plan_for("s ready unchecked", admin_state::ready) == "set server b/s health up; enable health b/s");
+    CHECK(plan_for("s maint unchecked", admin_state::maint) == "enable health b/s");
 }
 
 TEST_CASE("planner: a cut goes with leaving service", "[planner]") {
@@ -68,11 +71,14 @@ TEST_CASE("planner: a cut goes with leaving service", "[planner]") {
 TEST_CASE("planner: R6 an address changes only in maint", "[planner]") {
     CHECK(plan_for("s maint", admin_state::maint, "10.0.0.1:5432") == "set server b/s addr 10.0.0.1 port 5432");
     CHECK(plan_for("s maint", admin_state::ready, "10.0.0.1:5432", 7) ==
-          "set server b/s addr 10.0.0.1 port 5432; set server b/s weight 7; set server b/s state ready");
+          "set server b/s addr 10.0.0.1 port 5432; set server b/s weight 7; set server b/s state ready; "
+          "set server b/s health up");
     CHECK(plan_for("s ready 10.0.0.2:5432", admin_state::ready, "10.0.0.1:5432") ==
-          "set server b/s state maint; set server b/s addr 10.0.0.1 port 5432; set server b/s state ready");
+          "set server b/s state maint; set server b/s addr 10.0.0.1 port 5432; set server b/s state ready; "
+          "set server b/s health up");
     CHECK(plan_for("s drain 10.0.0.1:5433", admin_state::drain, "10.0.0.1:5432") ==
-          "set server b/s state maint; set server b/s addr 10.0.0.1 port 5432; set server b/s state drain");
+          "set server b/s state maint; set server b/s addr 10.0.0.1 port 5432; set server b/s state drain; "
+          "set server b/s health up");
 }
 
 TEST_CASE("planner: a slot that can have no address gets no command", "[planner]") {
@@ -90,7 +96,7 @@ TEST_CASE("planner: everything is taken away before anything is given", "[planne
     CHECK(text(plan(now, desired)) == "set server b/s2 state maint; shutdown sessions server b/s2; "
                                       "set server b/s4 state drain; "
                                       "set server b/s3 addr 10.0.0.3 port 5432; "
-                                      "set server b/s1 state ready");
+                                      "set server b/s1 state ready; set server b/s1 health up");
 }
 
 namespace {
@@ -133,13 +139,14 @@ TEST_CASE("planner: laws", "[planner]") {
             RC_ASSERT(plan(now, desired).empty());
         }));
     }
-    SECTION("no command is superfluous, but for the cut of sessions, which no slot shows") {
+    SECTION("no command is superfluous, but for those whose effect no slot shows") {
         CHECK(rc::check([] {
             const auto begin = some_slots();
             const auto desired = some_wishes(begin);
             const auto steps = plan(begin, desired);
             for (std::size_t left_out = 0; left_out != steps.size(); ++left_out) {
-                if (std::holds_alternative<runtime_api::shutdown_sessions>(steps[left_out].what))
+                if (std::holds_alternative<runtime_api::shutdown_sessions>(steps[left_out].what) ||
+                    std::holds_alternative<runtime_api::restore_health>(steps[left_out].what))
                     continue;
                 auto now = begin;
                 bool lawful = true;

@@ -37,6 +37,7 @@ TEST_CASE("command: every command has HAProxy's spelling", "[command]") {
     CHECK(render(shutdown_sessions{pg(1)}) == "shutdown sessions server primary/pg1");
     CHECK(render(set_check{pg(1), true}) == "enable health primary/pg1");
     CHECK(render(set_check{pg(1), false}) == "disable health primary/pg1");
+    CHECK(render(restore_health{pg(1)}) == "set server primary/pg1 health up");
 }
 
 TEST_CASE("command: the slot of every command is known", "[command]") {

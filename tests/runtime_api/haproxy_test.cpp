@@ -134,7 +134,7 @@ TEST_CASE("haproxy: every command does what it says", "[haproxy]") {
     CHECK(agent.execute({set_check{pg(1), false}}));
     CHECK_FALSE(agent.look_at(pg(1)).check_enabled);
     CHECK(agent.look_at(pg(1)).check_configured);
-    CHECK(agent.execute({set_check{pg(1), true}}));
+    CHECK(agent.execute({restore_health{pg(1)}, set_check{pg(1), true}}));
     CHECK(agent.look_at(pg(1)).check_enabled);
 
     CHECK(agent.execute({shutdown_sessions{pg(1)}}));
