@@ -86,7 +86,6 @@ bool cluster_watch::etcd_readable(time_point at) const {
 }
 
 // --- etcd
-// ----------------------------------------------------------------------------------------------------------------
 
 void cluster_watch::take_keys(const etcd_http::key_snapshot& snapshot) {
     const auto view = etcd_http::parse_cluster(snapshot.keys, prefix_, snapshot.revision);
@@ -187,7 +186,6 @@ asio::awaitable<void> cluster_watch::housekeeping() {
 }
 
 // --- names
-// ---------------------------------------------------------------------------------------------------------------
 
 void cluster_watch::refresh_addresses() {
     for (auto& [name, m] : cluster_.members) {
@@ -257,7 +255,6 @@ asio::awaitable<void> cluster_watch::resolve_name(std::string host) {
 }
 
 // --- probes
-// --------------------------------------------------------------------------------------------------------------
 
 void cluster_watch::start_probers() {
     std::set<std::string> paths;

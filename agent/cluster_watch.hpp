@@ -36,7 +36,7 @@ public:
 
     const config::cluster_settings& settings() const { return settings_; }
     const cluster& state() const { return cluster_; }
-    bool etcd_readable(time_point now) const;
+    bool etcd_readable(time_point at) const;
 
 private:
     struct prober;
@@ -60,15 +60,15 @@ private:
     boost::asio::awaitable<void> resolve_name(std::string host);
     std::optional<runtime_api::address> address_of(const std::string& member,
                                                    const std::optional<etcd_http::host_port>& where,
-                                                   const std::optional<runtime_api::address>& now);
+                                                   const std::optional<runtime_api::address>& current);
 
     void start_probers();
     void wake_probers(const std::string& member);
     boost::asio::awaitable<void> probe_loop(std::string member, std::string path);
     const etcd_http::tls_context& tls();
-    std::optional<probe_target> target_of(const std::string& member, const std::string& path);
-    void take_outcome(const std::string& member, const std::string& path, const outcome& o);
-    std::chrono::milliseconds next_delay(const std::string& member, const std::string& path) const;
+    std::optional<probe_target> target_of(const std::string& name, const std::string& path);
+    void take_outcome(const std::string& name, const std::string& path, const outcome& o);
+    std::chrono::milliseconds next_delay(const std::string& name, const std::string& path) const;
 
     boost::asio::any_io_executor executor_;
     const config::cluster_settings& settings_;

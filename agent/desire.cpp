@@ -79,7 +79,6 @@ wish as_it_is(const slot& at, std::string why) {
 }
 
 // --- primary pools
-// -------------------------------------------------------------------------------------------------------
 
 // Whether the member that has a slot in service keeps it (R2, R3): everything but the leader key naming another.
 wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at, const health* h) {
@@ -183,7 +182,6 @@ std::map<std::string, wish> primary_wishes(const scene& s) {
 }
 
 // --- replica pools
-// -------------------------------------------------------------------------------------------------------
 
 bool says_yes(const scene& s, const std::string& name) {
     const health* h = s.health_of(name, check_of(s.pool));
@@ -235,7 +233,6 @@ void fall_back(const scene& s, std::map<std::string, wish>& wishes) {
 }
 
 // --- both
-// ------------------------------------------------------------------------------------------------------------------
 
 // A slot that is no member's. Free slots rest in maint. One in service was given by somebody else, or belongs to a
 // member that etcd has lost: it is left alone until the cluster shows itself whole again, then goes (R5).

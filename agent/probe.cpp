@@ -2,8 +2,6 @@
 
 #include <boost/asio/awaitable.hpp>
 
-#include <fmt/format.h>
-
 namespace pointsman::agent {
 
 namespace asio = boost::asio;
@@ -22,7 +20,6 @@ asio::awaitable<outcome> probe(const probe_target& target, std::chrono::millisec
     if (reply.has_value()) {
         result.status = reply->status;
         result.body = parse_rest_body(reply->body);
-        result.detail = fmt::format("{}, PostgreSQL's state unknown", reply->status);
     } else {
         result.detail = reply.error().detail;
     }

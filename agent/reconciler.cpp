@@ -45,6 +45,13 @@ std::string name_of(const std::optional<std::string>& member) {
     return member ? printable(*member) : "-";
 }
 
+std::map<std::string, observed_pool> by_backend(const std::vector<slot>& slots) {
+    std::map<std::string, observed_pool> result;
+    for (const slot& s : slots)
+        result[s.id.backend()].slots.push_back(s);
+    return result;
+}
+
 // The first stage of a plan: what can be sent before HAProxy must be looked at again.
 std::vector<planned> first_stage(const std::vector<planned>& steps) {
     const auto end = std::ranges::find_if(steps, [&steps](const planned& p) { return p.when != steps.front().when; });
@@ -165,7 +172,7 @@ asio::awaitable<bool> reconciler::observe() {
     report_process(seen->process);
     seen_ = std::move(*seen);
 
-    sessions_.clear();
+    std::map<std::string, observed_pool> seen_pools = by_backend(seen_->slots);
     const bool drained = std::ranges::any_of(
         seen_->slots, [this](const slot& s) { return s.admin == runtime_api::admin_state::drain && is_ours(s); });
     if (drained) {
@@ -173,12 +180,12 @@ asio::awaitable<bool> reconciler::observe() {
         if (statistics.has_value()) {
             for (const auto& row : *statistics) {
                 if (auto id = runtime_api::slot_id::parse(row.backend, row.server))
-                    sessions_.insert_or_assign(*id, row.sessions);
+                    seen_pools[row.backend].sessions.insert_or_assign(*id, row.sessions);
             }
         }
     }
     for (auto& p : pools_) {
-        take_slots(*p, now());
+        take_slots(*p, std::move(seen_pools[p->settings.backend]), now());
         decide(*p, now());
     }
     co_return true;
@@ -188,13 +195,8 @@ bool reconciler::is_ours(const slot& s) const {
     return std::ranges::find(backends_, s.id.backend()) != backends_.end();
 }
 
-void reconciler::take_slots(pool& p, time_point at) {
-    observed_pool next;
-    for (const slot& s : seen_->slots) {
-        if (s.id.backend() == p.settings.backend)
-            next.slots.push_back(s);
-    }
-    next.sessions = sessions_;
+// An orphan keeps the time at which it was first seen as one.
+void reconciler::take_slots(pool& p, observed_pool next, time_point at) {
     for (const slot& s : next.slots) {
         const bool owned = std::ranges::any_of(p.where.slots, [&s](const auto& entry) { return entry.second == s.id; });
         if (owned || s.admin == runtime_api::admin_state::maint)
@@ -319,7 +321,7 @@ void reconciler::give_up(pool& p, std::string why) {
     p.trouble = std::move(why);
 }
 
-void reconciler::report_process(const runtime_api::process_info& next) {
+void reconciler::report_process(const runtime_api::process_info& next) const {
     if (!seen_) {
         spdlog::info("haproxy {}: version {}, process {}", to_string(session_.target()), next.version, next.pid);
     } else if (seen_->process.pid != next.pid || seen_->process.start_time != next.start_time) {

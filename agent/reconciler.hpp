@@ -52,11 +52,11 @@ private:
     boost::asio::awaitable<bool> carry_out_stage(pool& p);
     boost::asio::awaitable<runtime_api::result<void>> send(const pool& p, std::vector<planned> stage);
     bool is_ours(const runtime_api::slot& s) const;
-    void take_slots(pool& p, time_point now);
-    void decide(pool& p, time_point now);
+    void take_slots(pool& p, observed_pool next, time_point at);
+    void decide(pool& p, time_point at);
     void report_placement(pool& p, const placement& next) const;
     void report_drift(pool& p) const;
-    void report_process(const runtime_api::process_info& next);
+    void report_process(const runtime_api::process_info& next) const;
     void give_up(pool& p, std::string why);
     void keep_state_file();
 
@@ -68,9 +68,8 @@ private:
     std::function<void()> passed_;
     std::unique_ptr<wake_up> wake_up_;
 
-    std::optional<runtime_api::observation> seen_;           // newest
-    std::map<runtime_api::slot_id, std::uint64_t> sessions_; // of drained slots
-    std::string haproxy_trouble_;                            // as logged last; empty: none
+    std::optional<runtime_api::observation> seen_; // newest
+    std::string haproxy_trouble_;                  // as logged last; empty: none
     std::string state_file_trouble_;
     std::vector<runtime_api::slot> state_file_slots_; // as written last
 };
