@@ -1,20 +1,20 @@
 #include "agent/haproxy_config.hpp"
 #include "config/load.hpp"
 
+#include "../support/scratch_dir.hpp"
+
 #include <catch2/catch.hpp>
 
 #include <sys/wait.h>
 
 #include <array>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <string>
 
 using namespace pointsman;
+using namespace pointsman::test;
 
 namespace {
 
@@ -37,33 +37,10 @@ bool has_line(const std::string& text, const std::string& line) {
     return text.find("\n    " + line + "\n") != std::string::npos || text.find('\n' + line + '\n') != std::string::npos;
 }
 
-std::string read_text(const std::filesystem::path& path) {
-    std::ifstream file(path);
-    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-class scratch_dir {
-public:
-    scratch_dir() { REQUIRE(::mkdtemp(path_.data()) != nullptr); }
-    scratch_dir(const scratch_dir&) = delete;
-    scratch_dir& operator=(const scratch_dir&) = delete;
-    ~scratch_dir() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-
-    std::string write(const std::string& name, const std::string& text) const {
-        std::ofstream(path_ + '/' + name) << text;
-        return path_ + '/' + name;
-    }
-
-private:
-    std::string path_ = "/tmp/pointsman-test-XXXXXX";
-};
-
 // What `haproxy -c` has to say against the configuration; empty: nothing.
 std::string complaints(const scratch_dir& dir, const config::settings& settings) {
-    const auto file = dir.write("haproxy.cfg", agent::haproxy_config(settings, (deploy / "hold.lua").string()));
+    const auto file = dir.path("haproxy.cfg");
+    write_text(file, agent::haproxy_config(settings, (deploy / "hold.lua").string()));
     const auto command = "/usr/sbin/haproxy -c -f " + file + " 2>&1";
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> output(::popen(command.c_str(), "r"), ::pclose);
     std::string said;
@@ -178,7 +155,8 @@ TEST_CASE("haproxy config: HAProxy takes it without a warning", "[haproxy_config
     const scratch_dir dir;
     auto settings = example();
     settings.haproxy.socket.path = "/tmp/pointsman test #1.sock";
-    settings.haproxy.state_file = dir.write("haproxy.state", "1\n");
+    settings.haproxy.state_file = dir.path("haproxy.state");
+    write_text(settings.haproxy.state_file, "1\n");
     auto& pools = settings.clusters[0].pools;
 
     SECTION("the example") {}

@@ -3,7 +3,6 @@
 #include <cstdlib>
 #include <fstream>
 #include <stdexcept>
-#include <unistd.h>
 
 namespace pointsman::test {
 
@@ -15,18 +14,6 @@ void run(const std::string& command) {
 }
 
 } // namespace
-
-scratch_dir::scratch_dir() {
-    std::string name = "/dev/shm/pointsman-test-XXXXXX";
-    if (!mkdtemp(name.data()))
-        throw std::runtime_error("mkdtemp failed");
-    where_ = name;
-}
-
-scratch_dir::~scratch_dir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(where_, ignored);
-}
 
 certificates::certificates(const scratch_dir& dir) : dir_(dir) {
     run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj '/CN=test CA' -keyout " +

@@ -1,24 +1,11 @@
-// A directory for a test's files, and certificates made by the openssl program.
+// Certificates made by the openssl program.
 #pragma once
 
-#include <filesystem>
+#include "../support/scratch_dir.hpp"
+
 #include <string>
 
 namespace pointsman::test {
-
-// Under /dev/shm (fsync costs nothing there); removed at the end.
-class scratch_dir {
-public:
-    scratch_dir();
-    ~scratch_dir();
-    scratch_dir(const scratch_dir&) = delete;
-    scratch_dir& operator=(const scratch_dir&) = delete;
-
-    std::string path(const std::string& name) const { return (where_ / name).string(); }
-
-private:
-    std::filesystem::path where_;
-};
 
 // Each certificate is `<name>.crt` with `<name>.key`, in PEM.
 class certificates {

@@ -4,12 +4,14 @@
 #include "etcd_http/exchange.hpp"
 #include "etcd_http/gateway.hpp"
 
+#include "../support/wait_until.hpp"
 #include "certificates.hpp"
 #include "etcd_process.hpp"
 #include "following.hpp"
 #include "printers.hpp"
 
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 
 using namespace pointsman::etcd_http;
@@ -66,7 +68,7 @@ awaitable<bool> erase(gateway_endpoint where, std::string key) {
 void wait_for(const gateway_settings& settings) {
     gateway client(settings);
     failure last;
-    const bool serves = eventually(
+    const bool serves = wait_until(
         [&client, &last] {
             const auto read = run_coro(client.read("/wait/"));
             if (!read)
@@ -282,7 +284,7 @@ TEST_CASE("etcd: a gateway that is switched off is named as such", "[etcd]") {
     etcd_process etcd(addresses[0], dir.path("data"), addresses, {"--enable-grpc-gateway=false"});
     gateway client(settings_for({etcd.endpoint()}));
     result<key_snapshot> read = failure{};
-    CHECK(eventually([&client, &read] {
+    CHECK(wait_until([&client, &read] {
         read = run_coro(client.read("/s/demo/"));
         return read || read.error().kind != errc::refused; // nobody listens at first
     }));

@@ -1,5 +1,6 @@
 #include "etcd_http/exchange.hpp"
 
+#include "../support/wait_until.hpp"
 #include "certificates.hpp"
 #include "fake_server.hpp"
 #include "printers.hpp"
@@ -229,7 +230,7 @@ TEST_CASE("exchange: cancelling throws, closes the connection and leaves nothing
     running body(exchange_for_ever(request_to(server)));
     REQUIRE(body.until([&server] { return server.kept() == 1; }));
     CHECK(body.cancel());
-    CHECK(eventually([&server] { return server.kept() == 0; }));
+    CHECK(wait_until([&server] { return server.kept() == 0; }));
 }
 
 namespace {
@@ -257,7 +258,7 @@ TEST_CASE("stream: pieces are delivered as they come, until the reader stops", "
     fake_server server([](const std::string&) { return answer{chunked_head() + chunk("for ever"), afterwards::keep}; });
     piece_log log;
     std::jthread more([&server, &log] {
-        eventually([&server] { return server.kept() == 1; });
+        wait_until([&server] { return server.kept() == 1; });
         server.send_to_kept("", chunk(", and "));
         server.send_to_kept("", chunk("stop"));
     });
@@ -282,7 +283,7 @@ TEST_CASE("stream: silence is no failure once the reader has lifted the deadline
     piece_log log;
     std::jthread more([&server] {
         const auto begun = std::chrono::steady_clock::now();
-        eventually([begun] { return std::chrono::steady_clock::now() - begun > 300ms; });
+        wait_until([begun] { return std::chrono::steady_clock::now() - begun > 300ms; });
         server.send_to_kept("", chunk("stop"));
     });
     CHECK(run_coro(read_stream(request_to(server), 100ms, log)));

@@ -1,5 +1,6 @@
 #include "etcd_http/gateway.hpp"
 
+#include "../support/wait_until.hpp"
 #include "fake_etcd.hpp"
 #include "following.hpp"
 #include "printers.hpp"
@@ -148,7 +149,7 @@ TEST_CASE("gateway: an endpoint whose watch keeps silent because it hangs is fou
     REQUIRE(f.until([&second] { return second.watches() == 1; }));
     REQUIRE(f.until([&first] { return first.watches() == 0; }));
     CHECK(f.end());
-    CHECK(eventually([&second] { return second.watches() == 0; })); // ended with the follower
+    CHECK(wait_until([&second] { return second.watches() == 0; })); // ended with the follower
     CHECK(seen.value("/s/demo/leader") == "pg2");
     REQUIRE(seen.failures.size() == 1);
     CHECK(seen.failures[0].kind == errc::timeout);
@@ -172,7 +173,7 @@ TEST_CASE("gateway: after a compaction everything is read again from the same en
     first.compacted = true;
     record seen;
     following f(without_poll(settings_for({first.endpoint(), second.endpoint()})), seen);
-    REQUIRE(f.until([&first] { return first.asked("/watch ") == 2; }));
+    REQUIRE(f.until([&first] { return first.asked("/watch ") == 2 && first.watches() == 1; }));
     first.put("/s/demo/leader", "pg1");
     REQUIRE(f.until([&seen] { return seen.value("/s/demo/leader") == "pg1"; }));
     CHECK(f.end());
@@ -438,7 +439,7 @@ TEST_CASE("gateway: cancelling ends following wherever it is, and leaves nothing
     const auto failures = seen.failures.size();
     CHECK(f.end());
     CHECK(seen.failures.size() == failures); // a cancellation is not a failure
-    CHECK(eventually([&etcd] { return etcd.server().kept() == 0; }));
+    CHECK(wait_until([&etcd] { return etcd.server().kept() == 0; }));
 }
 
 TEST_CASE("gateway: two clusters can be followed at a time", "[gateway]") {
@@ -456,7 +457,7 @@ TEST_CASE("gateway: two clusters can be followed at a time", "[gateway]") {
         second.until([&other, before = other.confirmed] { return other.confirmed > before; });
         return one.confirmed >= 3 && other.confirmed >= 3;
     };
-    CHECK(eventually(both));
+    CHECK(wait_until(both));
     CHECK(first.cancel());
     CHECK(second.cancel());
     CHECK(one.failures.empty());

@@ -13,21 +13,9 @@
 #include <exception>
 #include <optional>
 #include <stdexcept>
-#include <thread>
 #include <utility>
 
 namespace pointsman::test {
-
-// Whether `condition`, which other threads bring about, came true in time.
-template<class Condition>
-bool eventually(Condition condition, std::chrono::milliseconds limit = std::chrono::seconds(10)) {
-    for (const auto until = std::chrono::steady_clock::now() + limit; !condition();) {
-        if (std::chrono::steady_clock::now() > until)
-            return false;
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    return true;
-}
 
 // A coroutine under way: it goes on while the test waits in `until`.
 class running {

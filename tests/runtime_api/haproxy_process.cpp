@@ -1,6 +1,6 @@
 #include "haproxy_process.hpp"
 
-#include "wait_until.hpp"
+#include "../support/wait_until.hpp"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -1,7 +1,7 @@
 // The installed HAProxy, for tests.
 #pragma once
 
-#include "scratch_dir.hpp"
+#include "../support/scratch_dir.hpp"
 
 #include <sys/types.h>
 

@@ -1,9 +1,9 @@
 // deploy/hold.lua in the real HAProxy (R11).
+#include "../support/wait_until.hpp"
 #include "haproxy_process.hpp"
 #include "printers.hpp"
 #include "run.hpp"
 #include "runtime_api/session.hpp"
-#include "wait_until.hpp"
 
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>

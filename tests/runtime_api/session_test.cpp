@@ -1,9 +1,9 @@
 #include "runtime_api/session.hpp"
 
+#include "../support/scratch_dir.hpp"
 #include "answers.hpp"
 #include "printers.hpp"
 #include "run.hpp"
-#include "scratch_dir.hpp"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>

@@ -1,7 +1,7 @@
+#include "../support/scratch_dir.hpp"
 #include "answers.hpp"
 #include "printers.hpp"
 #include "runtime_api/state_file.hpp"
-#include "scratch_dir.hpp"
 
 #include <catch2/catch.hpp>
 

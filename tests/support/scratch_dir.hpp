@@ -5,7 +5,8 @@
 
 namespace pointsman::test {
 
-// A directory of its own under /tmp, gone at the end. Its path is short enough for sockets.
+// A directory of its own under /dev/shm, where fsync costs nothing; gone at the end. Its path is short enough for
+// sockets.
 class scratch_dir {
 public:
     scratch_dir();

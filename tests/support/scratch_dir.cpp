@@ -8,7 +8,7 @@
 
 namespace pointsman::test {
 
-scratch_dir::scratch_dir() : path_("/tmp/pointsman-test-XXXXXX") {
+scratch_dir::scratch_dir() : path_("/dev/shm/pointsman-test-XXXXXX") {
     if (::mkdtemp(path_.data()) == nullptr)
         throw std::runtime_error("no scratch directory");
 }
