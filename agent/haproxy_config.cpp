@@ -47,7 +47,8 @@ std::string global_section(const config::haproxy_settings& haproxy, std::string_
 )",
             word(haproxy.state_file));
     }
-    text += fmt::format("    # The action `hold` of the pools.\n    lua-load {}\n", word(hold_lua));
+    if (!hold_lua.empty())
+        text += fmt::format("    # The action `hold` of the pools.\n    lua-load {}\n", word(hold_lua));
     return text;
 }
 
@@ -74,7 +75,27 @@ std::string check_path(const config::pool_settings& pool) {
     return pool.fallback_primary ? "/read-only" : pool.check.substr(0, pool.check.find('?'));
 }
 
-std::string pool_section(const config::pool_settings& pool, const config::tls_settings& tls) {
+// While no slot is usable, the server `hold` is, and a connection waits in retries on its closed port, a second each;
+// with Lua most never come so far (hold.lua). The count of free connections tells the two apart, for `nbsrv` does not.
+std::string hold_lines(const std::string& backend, bool lua) {
+    std::string text = "    # While no slot is usable, new connections wait";
+    if (lua)
+        text += fmt::format(
+            R"( in hold.lua, which gives up just before `inspect-delay`.
+    tcp-request inspect-delay 40s
+    tcp-request content lua.hold {0} if {{ be_conn_free({0}) ge 1000000 }}
+    # What a dying slot refuses is tried again every second, on another slot or, while there is none, on a closed port:
+    # `hold` must be refused, and only it may have a million connections free.
+)",
+            backend);
+    else
+        text += R"(: they are tried every second on `hold`, a closed port that refuses
+    # them, until there is a slot.
+)";
+    return text + "    server hold 127.0.0.1:1 backup maxconn 2000000\n    retries 40\n    option redispatch 1\n";
+}
+
+std::string pool_section(const config::pool_settings& pool, const config::tls_settings& tls, bool lua) {
     std::string head;
     if (pool.bind) {
         head = fmt::format("listen {}\n    bind {}\n", pool.backend, host_and_port(pool.bind->host, pool.bind->port));
@@ -96,13 +117,7 @@ std::string pool_section(const config::pool_settings& pool, const config::tls_se
     return fmt::format(
         R"(
 # {role}
-{head}    # While no slot is usable, new connections wait; hold.lua gives up just before `inspect-delay`.
-    tcp-request inspect-delay 40s
-    tcp-request content lua.hold {name} if {{ nbsrv({name}) lt 1 }}
-    # A connection that a slot refuses is tried again every second, on another slot where there is one.
-    retries 30
-    option redispatch 1
-    # HAProxy's own check is the backstop: slower than the agent, and all there is while the agent does not run.
+{head}{hold}    # HAProxy's own check is the backstop: slower than the agent, and all there is while the agent does not run.
     option httpchk HEAD {check}
     http-check expect status 200
     # A slot that goes down or into maintenance loses its sessions: nobody stays with a dead or demoted server.
@@ -114,8 +129,9 @@ std::string pool_section(const config::pool_settings& pool, const config::tls_se
         fmt::arg("role", pool.role == config::pool_role::primary ? "The primary: reads and writes."
                          : pool.fallback_primary                 ? "The replicas; the primary while no replica is fit."
                                                                  : "The replicas."),
-        fmt::arg("head", head), fmt::arg("name", pool.backend), fmt::arg("check", word(check_path(pool))),
-        fmt::arg("tls_note", tls_note), fmt::arg("slot_options", slot_options));
+        fmt::arg("head", head), fmt::arg("hold", hold_lines(pool.backend, lua)),
+        fmt::arg("check", word(check_path(pool))), fmt::arg("tls_note", tls_note),
+        fmt::arg("slot_options", slot_options));
 }
 
 } // namespace
@@ -129,7 +145,7 @@ std::string haproxy_config(const config::settings& settings, std::string_view ho
     text += defaults_section(settings.haproxy);
     for (const auto& cluster : settings.clusters) {
         for (const auto& pool : cluster.pools)
-            text += pool_section(pool, cluster.probe.tls);
+            text += pool_section(pool, cluster.probe.tls, !hold_lua.empty());
     }
     return text;
 }

@@ -9,7 +9,7 @@
 namespace pointsman::agent {
 
 // A whole HAProxy configuration with the reason of every line in it, for `pointsman haproxy-config`. What belongs to
-// the host alone (log, user, chroot, maxconn) is left to the host.
+// the host alone (log, user, chroot, maxconn) is left to the host. Empty `hold_lua`: for a HAProxy without Lua.
 std::string haproxy_config(const config::settings& settings, std::string_view hold_lua = "/etc/pointsman/hold.lua");
 
 } // namespace pointsman::agent

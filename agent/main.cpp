@@ -55,6 +55,9 @@ int main(int argc, char** argv) {
     slots->add_flag("--json", json, "As a JSON array");
     auto* haproxy_config =
         app.add_subcommand("haproxy-config", "Prints what haproxy.cfg must hold for this configuration");
+    bool no_lua = false;
+    haproxy_config->add_flag("--no-lua", no_lua,
+                             "For a HAProxy without Lua: connections that wait for a slot look for one every second");
     auto* check_it = app.add_subcommand("check", "Checks the configuration file");
     auto* release_it = app.add_subcommand(
         "release", "Gives HAProxy's own checks back on every slot, for when the daemon is not there to do it");
@@ -72,7 +75,7 @@ int main(int argc, char** argv) {
         if (slots->parsed())
             return agent::slots_command(settings, json);
         if (haproxy_config->parsed()) {
-            fmt::print("{}", agent::haproxy_config(settings));
+            fmt::print("{}", no_lua ? agent::haproxy_config(settings, "") : agent::haproxy_config(settings));
             return EXIT_SUCCESS;
         }
         if (check_it->parsed())

@@ -220,7 +220,8 @@ result<std::vector<slot>> parse_servers_state(std::string_view text) {
         if (!row)
             return malformed("show servers state: " + std::string(row.error()) + " is not understood in the row '" +
                              excerpt(line) + '\'');
-        slots.push_back(std::move(*row));
+        if (row->id.server() != hold_server)
+            slots.push_back(std::move(*row));
     }
     return slots;
 }

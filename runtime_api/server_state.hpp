@@ -59,7 +59,11 @@ struct slot {
     friend bool operator==(const slot&, const slot&) = default;
 };
 
-// Ordered as HAProxy lists them. Takes the text from the line `1` on, whole lines only; trailing blank lines are fine.
+// A server of this name is no slot: it is where connections wait in retries while no slot is usable (R11).
+inline constexpr std::string_view hold_server = "hold";
+
+// Ordered as HAProxy lists them, without `hold`. Takes the text from the line `1` on, whole lines only; trailing blank
+// lines are fine.
 result<std::vector<slot>> parse_servers_state(std::string_view text);
 
 // The identity and state of the process that answered: (pid, start_time) tells a reload or restart (facts 5.2).

@@ -38,9 +38,9 @@ bool has_line(const std::string& text, const std::string& line) {
 }
 
 // What `haproxy -c` has to say against the configuration; empty: nothing.
-std::string complaints(const scratch_dir& dir, const config::settings& settings) {
+std::string complaints(const scratch_dir& dir, const config::settings& settings, const std::string& hold_lua) {
     const auto file = dir.path("haproxy.cfg");
-    write_text(file, agent::haproxy_config(settings, (deploy / "hold.lua").string()));
+    write_text(file, agent::haproxy_config(settings, hold_lua));
     const auto command = "/usr/sbin/haproxy -c -f " + file + " 2>&1";
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> output(::popen(command.c_str(), "r"), ::pclose);
     std::string said;
@@ -67,10 +67,11 @@ TEST_CASE("haproxy config: a primary pool is as the design wants it", "[haproxy_
              "load-server-state-from-file global",
              "listen primary",
              "bind :5000",
-             "retries 30",
+             "server hold 127.0.0.1:1 backup maxconn 2000000",
+             "retries 40",
              "option redispatch 1",
              "tcp-request inspect-delay 40s",
-             "tcp-request content lua.hold primary if { nbsrv(primary) lt 1 }",
+             "tcp-request content lua.hold primary if { be_conn_free(primary) ge 1000000 }",
              "option httpchk HEAD /master",
              "http-check expect status 200",
              "default-server inter 2s fall 3 rise 2 on-marked-down shutdown-sessions",
@@ -101,6 +102,16 @@ TEST_CASE("haproxy config: without a state file nothing speaks of one", "[haprox
     CHECK(agent::haproxy_config(settings).find("state-f") == std::string::npos);
 }
 
+TEST_CASE("haproxy config: a HAProxy without Lua holds connections in retries", "[haproxy_config]") {
+    const auto text = agent::haproxy_config(example(), "");
+
+    CHECK(text.find("lua") == std::string::npos);
+    CHECK(text.find("inspect-delay") == std::string::npos);
+    CHECK(has_line(text, "server hold 127.0.0.1:1 backup maxconn 2000000"));
+    CHECK(has_line(text, "retries 40"));
+    CHECK(has_line(text, "option redispatch 1"));
+}
+
 TEST_CASE("haproxy config: the socket may be TCP", "[haproxy_config]") {
     auto settings = example();
     settings.haproxy.socket = {"", "127.0.0.1", 9999};
@@ -119,7 +130,7 @@ TEST_CASE("haproxy config: a pool without bind is a backend", "[haproxy_config]"
     CHECK(has_line(text, "backend primary"));
     CHECK_FALSE(has_line(text, "listen primary"));
     CHECK_FALSE(has_line(text, "bind :5000"));
-    CHECK(has_line(text, "tcp-request content lua.hold primary if { nbsrv(primary) lt 1 }"));
+    CHECK(has_line(text, "tcp-request content lua.hold primary if { be_conn_free(primary) ge 1000000 }"));
 }
 
 TEST_CASE("haproxy config: addresses, weights and every cluster's pools are printed", "[haproxy_config]") {
@@ -177,5 +188,6 @@ TEST_CASE("haproxy config: HAProxy takes it without a warning", "[haproxy_config
         settings.clusters[0].probe.tls = {ca, ca, ca};
     }
 
-    CHECK(complaints(dir, settings) == "");
+    CHECK(complaints(dir, settings, (deploy / "hold.lua").string()) == "");
+    CHECK(complaints(dir, settings, "") == "");
 }

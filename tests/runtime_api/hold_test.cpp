@@ -30,6 +30,8 @@ using clock_type = std::chrono::steady_clock;
 
 namespace {
 
+const std::string no_lua;
+
 // hold.lua with another bound than 39 s.
 std::string hold_lua(const scratch_dir& dir, const std::string& seconds) {
     const std::string line = "\nlocal bound = 39\n";
@@ -47,25 +49,33 @@ bool readable(int fd) {
 }
 
 // What the client reads first; empty: the connection was closed.
-std::string first_words(tcp::socket& client) {
+std::string first_words(tcp::socket& client, std::size_t most = 7) {
     if (!readable(client.native_handle()))
         return "nothing in time";
-    std::string text(7, '\0');
+    std::string text(most, '\0');
     boost::system::error_code error;
     text.resize(client.read_some(asio::buffer(text), error));
     return text;
 }
 
-// A pool with its hold, and one slot in maint that has the address of `server`. Each test has an `ip` of its own.
+// The hold as `pointsman haproxy-config` prints it.
+std::string hold_lines(const std::string& bound) {
+    std::string text = "    server hold 127.0.0.1:1 backup maxconn 2000000\n    retries 40\n    option redispatch 1\n";
+    if (bound != no_lua)
+        text += "    tcp-request inspect-delay 40s\n"
+                "    tcp-request content lua.hold primary if { be_conn_free(primary) ge 1000000 }\n";
+    return text;
+}
+
+// A pool with its hold, and two slots in maint, the first of which has the address of `server`. Each test has an `ip`
+// of its own.
 struct held_pool {
     held_pool(const std::string& ip, const std::string& bound)
         : front(asio::ip::make_address(ip), 5000),
-          haproxy(dir, haproxy_process::preamble(dir) + "global\n    lua-load " + hold_lua(dir, bound) +
-                           "\nlisten primary\n    bind " + ip +
-                           ":5000\n"
-                           "    tcp-request inspect-delay 40s\n"
-                           "    tcp-request content lua.hold primary if { nbsrv(primary) lt 1 }\n"
-                           "    server-template pg 1-1 slot.invalid:1 init-addr last,127.0.0.1 disabled\n"),
+          haproxy(dir, haproxy_process::preamble(dir) +
+                           (bound == no_lua ? "" : "global\n    lua-load " + hold_lua(dir, bound)) +
+                           "\nlisten primary\n    bind " + ip + ":5000\n" + hold_lines(bound) +
+                           "    server-template pg 1-2 slot.invalid:1 init-addr last,127.0.0.1 disabled\n"),
           server(context, tcp::endpoint(front.address(), 0)), control({haproxy.socket(), {}, 0}) {
         execute(set_address{slot, *address::parse(ip, server.local_endpoint().port())});
     }
@@ -90,17 +100,32 @@ struct held_pool {
         return clients;
     }
 
-    // Connections that HAProxy has accepted and not closed, except those to its stats socket.
-    std::string connections() {
+    std::string ask(std::string line) {
+        line += '\n';
         asio::local::stream_protocol::socket stats(context);
         stats.connect(haproxy.socket());
-        asio::write(stats, asio::buffer("show info\n", 10));
-        std::string info;
+        asio::write(stats, asio::buffer(line));
+        std::string answer;
         boost::system::error_code eof;
-        asio::read(stats, asio::dynamic_buffer(info), eof);
+        asio::read(stats, asio::dynamic_buffer(answer), eof);
+        return answer;
+    }
+
+    // Connections that HAProxy has accepted and not closed, except those to its stats socket.
+    std::string connections() {
+        const std::string info = ask("show info");
         const std::string key = "\nCurrConns: ";
         const auto at = info.find(key) + key.size();
         return info.substr(at, info.find('\n', at) - at);
+    }
+
+    // Connections that the pool's servers have refused.
+    int refused() {
+        const std::string stat = ask("show stat primary 4 -1 typed");
+        int sum = 0;
+        for (std::size_t at = 0; (at = stat.find(".wretr.", at)) != stat.npos;)
+            sum += std::stoi(stat.substr(at = stat.find(":u64:", at) + 5));
+        return sum;
     }
 
     // Accepts and greets connections until there have been `count`, or none comes any more.
@@ -113,6 +138,7 @@ struct held_pool {
     }
 
     const slot_id slot = *slot_id::parse("primary", "pg1");
+    const slot_id other = *slot_id::parse("primary", "pg2");
     const scratch_dir dir;
     tcp::endpoint front;
     haproxy_process haproxy;
@@ -198,16 +224,62 @@ TEST_CASE("hold: a client that goes away is held no longer", "[hold]") {
     CHECK(first_words(clients[0]) == "welcome");
 }
 
-TEST_CASE("hold: when the time is up, the connection fails as it would have without the hold", "[hold]") {
+TEST_CASE("hold: when the time is up, the client is told in PostgreSQL's own words", "[hold]") {
     held_pool pool("127.0.31.45", "1");
     const auto opened = clock_type::now();
     auto client = pool.connect();
 
-    CHECK(first_words(client).empty());
+    const std::string fields = std::string("SFATAL\0VFATAL\0C57P03\0M", 22) +
+                               "no usable server in pool primary within 1 s" + std::string(2, '\0');
+    CHECK(first_words(client, 1000) == "E" + std::string("\0\0\0", 3) + char(fields.size() + 4) + fields);
 
     CHECK(clock_type::now() - opened >= 1s);
     CHECK(clock_type::now() - opened < 5s);
+    CHECK(first_words(client).empty());
     CHECK(pool.haproxy.log().find("Lua") == std::string::npos);
+}
+
+TEST_CASE("hold: what a dead server refused is served by the next one", "[hold]") {
+    const auto [ip, bound] =
+        GENERATE(table<std::string, std::string>({{"127.0.31.47", "39"}, {"127.0.31.48", no_lua}}));
+    held_pool pool(ip, bound);
+    pool.execute(set_address{pool.other, *address::parse(ip, 1)}); // nobody listens there
+    pool.execute(set_state{pool.other, admin_state::ready});
+    auto clients = pool.connect(3);
+    REQUIRE(wait_until([&pool] { return pool.refused() >= 3; }));
+
+    pool.execute(set_state{pool.other, admin_state::maint});
+    REQUIRE(wait_until([&pool] { return pool.refused() >= 6; }, 5s)); // now on `hold`
+    pool.execute(set_state{pool.slot, admin_state::ready});
+
+    CHECK(pool.serve(3) == 3);
+    for (auto& client : clients)
+        CHECK(first_words(client) == "welcome");
+}
+
+TEST_CASE("hold: without Lua, connections wait in retries", "[hold]") {
+    held_pool pool("127.0.31.49", no_lua);
+    auto clients = pool.connect(20);
+    REQUIRE(wait_until([&pool] { return pool.refused() >= 20; }));
+
+    pool.execute(set_state{pool.slot, admin_state::ready});
+    const auto ready = clock_type::now();
+
+    CHECK(pool.serve(20) == 20);
+    CHECK(clock_type::now() - ready < 3s); // a step is 1 s
+    for (auto& client : clients)
+        CHECK(first_words(client) == "welcome");
+}
+
+TEST_CASE("hold: limits on the slots do not look like a pool without slots", "[hold]") {
+    held_pool pool("127.0.31.50", "39");
+    pool.execute(set_state{pool.slot, admin_state::ready});
+    CHECK(pool.ask("set maxconn server primary/pg1 5000") == "\n");
+
+    auto client = pool.connect();
+
+    CHECK(pool.serve(1) == 1);
+    CHECK(first_words(client) == "welcome");
 }
 
 TEST_CASE("hold: with a usable slot nothing waits", "[hold]") {

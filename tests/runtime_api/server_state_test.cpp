@@ -50,6 +50,13 @@ TEST_CASE("servers state: a HAProxy without servers has no slots", "[server_stat
     CHECK(parsed("").empty());
 }
 
+TEST_CASE("servers state: the server that holds connections is no slot", "[server_state]") {
+    const auto slots = parsed("4 pg 9 hold 127.0.0.1 2 0 1 1 17 1 0 0 0 0 0 0 - 1 - 0 0 - - 0\n" + two_rows);
+
+    REQUIRE(slots.size() == 2);
+    CHECK(slots[0].id.server() == "pg1");
+}
+
 TEST_CASE("servers state: the admin bits make ready, drain or maint", "[server_state]") {
     struct entry {
         std::string_view name, bits;
