@@ -31,8 +31,14 @@ constexpr auto connection_deadline = 5s;
 constexpr int most_connections = 32;
 constexpr std::uint32_t largest_head = 8192;
 
-http::response<http::string_body> answer(const http::request<http::empty_body>& request,
-                                         const std::function<std::string()>& slots) {
+std::string paths(const pages& served) {
+    std::string text;
+    for (const auto& [path, page] : served)
+        text += ' ' + path;
+    return text;
+}
+
+http::response<http::string_body> answer(const http::request<http::empty_body>& request, const pages& served) {
     http::response<http::string_body> response;
     response.version(request.version());
     response.keep_alive(false);
@@ -41,14 +47,14 @@ http::response<http::string_body> answer(const http::request<http::empty_body>& 
         response.result(http::status::method_not_allowed);
         response.set(http::field::allow, "GET, HEAD");
         response.body() = "only GET and HEAD\n";
-    } else if (request.target() == "/api/v1/slots") {
+    } else if (const auto it = served.find(std::string(request.target())); it != served.end()) {
         response.result(http::status::ok);
-        response.set(http::field::content_type, "application/json");
+        response.set(http::field::content_type, it->second.content_type);
         response.set(http::field::cache_control, "no-store");
-        response.body() = slots();
+        response.body() = it->second.body();
     } else {
         response.result(http::status::not_found);
-        response.body() = "not here; try /api/v1/slots\n";
+        response.body() = "not here; try" + paths(served) + '\n';
     }
     response.content_length(response.body().size());
     if (request.method() == http::verb::head)
@@ -62,7 +68,7 @@ struct api::listener {
     listener(const asio::any_io_executor& ex, const tcp::endpoint& where) : acceptor(ex, where) {}
 
     // One connection: read the request, answer, close. Owns its place in the count.
-    asio::awaitable<void> serve(tcp::socket socket, const std::function<std::string()>& slots) {
+    asio::awaitable<void> serve(tcp::socket socket, const pages& served) {
         beast::tcp_stream stream(std::move(socket));
         stream.expires_after(connection_deadline);
         beast::flat_buffer buffer;
@@ -71,7 +77,7 @@ struct api::listener {
         auto [read_error, read] = co_await http::async_read(stream, buffer, parser, as_result);
         static_cast<void>(read);
         if (!read_error) {
-            auto response = answer(parser.get(), slots);
+            auto response = answer(parser.get(), served);
             auto [write_error, written] = co_await http::async_write(stream, response, as_result);
             static_cast<void>(write_error);
             static_cast<void>(written);
@@ -85,8 +91,8 @@ struct api::listener {
     int connections{};
 };
 
-api::api(const asio::any_io_executor& executor, const config::listen_address& where, std::function<std::string()> slots)
-    : slots_(std::move(slots)), tasks_(executor) {
+api::api(const asio::any_io_executor& executor, const config::listen_address& where, pages served)
+    : served_(std::move(served)), tasks_(executor) {
     const auto host =
         where.host.empty() ? asio::ip::address(asio::ip::address_v6::any()) : asio::ip::make_address(where.host);
     try {
@@ -117,7 +123,7 @@ asio::awaitable<void> api::accept_loop() {
             continue;
         }
         ++listener_->connections;
-        tasks_.spawn(listener_->serve(std::move(socket), slots_));
+        tasks_.spawn(listener_->serve(std::move(socket), served_));
     }
 }
 

@@ -1,4 +1,4 @@
-// What the daemon knows, over HTTP: `GET /api/v1/slots`. Read-only.
+// What the daemon knows, over HTTP: pages made when they are asked for. Read-only.
 #pragma once
 
 #include "agent/task_group.hpp"
@@ -8,16 +8,23 @@
 #include <boost/asio/awaitable.hpp>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
 namespace pointsman::agent {
 
+struct page {
+    std::string content_type;
+    std::function<std::string()> body;
+};
+
+using pages = std::map<std::string, page>; // by path
+
 class api {
 public:
-    // Binds at once; throws std::runtime_error with the address where that fails. `slots` gives the body as JSON.
-    api(const boost::asio::any_io_executor& executor, const config::listen_address& where,
-        std::function<std::string()> slots);
+    // Binds at once; throws std::runtime_error with the address where that fails.
+    api(const boost::asio::any_io_executor& executor, const config::listen_address& where, pages served);
     ~api();
     api(const api&) = delete;
     api& operator=(const api&) = delete;
@@ -31,7 +38,7 @@ private:
     boost::asio::awaitable<void> accept_loop();
 
     std::unique_ptr<listener> listener_;
-    std::function<std::string()> slots_;
+    pages served_;
     task_group tasks_;
 };
 

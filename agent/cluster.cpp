@@ -9,10 +9,16 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// The distance of two probes of a node whose next answer decides where writes go. Patroni answers in 1 ms, and one
-// connection at a time leaves it four of its five workers (facts 2.1).
-constexpr auto deciding = 25ms;
+// The distance of two probes of a node whose next answer decides where writes go: short, but never so short that one
+// agent takes more than a third of what the REST API can answer, for it is being promoted meanwhile (facts 2.1).
+constexpr auto shortest_deciding = 8ms;
+constexpr auto longest_deciding = 100ms;
 constexpr auto watching = 200ms;
+
+std::chrono::milliseconds deciding(const health& h) {
+    return std::clamp(std::chrono::duration_cast<std::chrono::milliseconds>(2 * h.latency), shortest_deciding,
+                      std::chrono::milliseconds(longest_deciding));
+}
 
 // How long a change of the leader key is followed at short intervals; promotion takes 0.2 to 1.2 s (facts 1.4), a
 // crashed one several seconds.
@@ -90,6 +96,12 @@ bool is_leaving(const cluster& c, const std::string& name, time_point now) {
     return c.asked && c.asked->leader == name && now >= c.asked->starts && now < c.asked->starts + switchover_lasts;
 }
 
+std::optional<time_point> next_change(const cluster& c, time_point now) {
+    if (!c.asked || now >= c.asked->starts + switchover_lasts)
+        return std::nullopt;
+    return now < c.asked->starts ? c.asked->starts : c.asked->starts + switchover_lasts;
+}
+
 void set_addresses(member& m, std::optional<runtime_api::address> connect, std::optional<runtime_api::address> proxy) {
     if (m.connect != connect)
         m.probes.clear();
@@ -129,15 +141,18 @@ std::chrono::milliseconds probe_delay(const cluster& c, const std::string& name,
 
     if (what.role == config::pool_role::primary) {
         const bool named = c.leader ? c.leader->name == name : c.last_leader == name;
+        const bool answers = says(*h, answer::no) && h->last.how != refusal::dead;
+        const bool promoted = since_change < promotion_lasts || now - h->since < promotion_lasts;
         if (named && !says(*h, answer::yes))
-            return at_most(since_change < promotion_lasts || now - h->since < promotion_lasts ? deciding : watching);
+            return at_most(answers && promoted ? deciding(*h) : watching);
         if (named && !c.leader)
             return at_most(watching); // the key is gone: failsafe mode, a pause, or the beginning of a failover
         return at_most(since_change < change_lasts && !c.leader ? watching : interval);
     }
-    if (says(*h, answer::yes) && h->in_a_row == 1)
-        return interval / 2; // the second yes lets it in (R3)
-    return at_most(since_change < change_lasts || now - h->since < change_lasts ? watching * 2 : interval);
+    // A replica comes in with its second yes (R3), and is to be back within one interval of saying the first.
+    const bool is_leader = c.leader && c.leader->name == name;
+    const bool waited_for = says(*h, answer::yes) ? h->in_a_row == 1 : !is_leader;
+    return waited_for || since_change < change_lasts ? interval * 2 / 5 : interval;
 }
 
 } // namespace pointsman::agent

@@ -77,6 +77,9 @@ view_change take_view(cluster& c, const etcd_http::cluster_view& view, time_poin
 // Whether a switchover away from this member is under way.
 bool is_leaving(const cluster& c, const std::string& name, time_point now);
 
+// When what `is_leaving` says changes by itself next, after `now`.
+std::optional<time_point> next_change(const cluster& c, time_point now);
+
 // Sets the addresses that the member's names resolve to. What was asked of the node before says nothing of a new
 // address.
 void set_addresses(member& m, std::optional<runtime_api::address> connect, std::optional<runtime_api::address> proxy);

@@ -3,6 +3,7 @@
 #include "agent/api.hpp"
 #include "agent/cluster_watch.hpp"
 #include "agent/log.hpp"
+#include "agent/metrics.hpp"
 #include "agent/reconciler.hpp"
 #include "agent/release.hpp"
 #include "agent/run_to_end.hpp"
@@ -48,8 +49,9 @@ private:
 class generation {
 public:
     // Reads the files that the configuration names; throws std::runtime_error where one cannot be used.
-    generation(const asio::any_io_executor& executor, config::settings settings, std::function<void()> passed)
-        : settings_(std::move(settings)), executor_(executor), tasks_(executor) {
+    generation(const asio::any_io_executor& executor, config::settings settings, metrics& counted,
+               std::function<void()> passed)
+        : settings_(std::move(settings)), executor_(executor), metrics_(counted), tasks_(executor) {
         const auto etcd = gateway_settings(settings_.etcd);
         std::vector<const cluster_watch*> watches;
         for (const config::cluster_settings& cluster : settings_.clusters) {
@@ -57,15 +59,19 @@ public:
                                                                [this] { reconciler_->wake(); }));
             watches.push_back(watches_.back().get());
         }
-        reconciler_ = std::make_unique<reconciler>(executor, runtime_api::session(haproxy_target(settings_)),
-                                                   std::move(watches), settings_.haproxy.state_file, std::move(passed));
+        reconciler_ =
+            std::make_unique<reconciler>(executor, runtime_api::session(haproxy_target(settings_)), std::move(watches),
+                                         settings_.haproxy.state_file, metrics_, std::move(passed));
     }
 
     // Throws std::runtime_error where the port is in use.
     void listen() {
         if (!settings_.listen)
             return;
-        api_ = std::make_unique<api>(executor_, *settings_.listen, [this] { return render_json(reconciler_->rows()); });
+        api_ = std::make_unique<api>(
+            executor_, *settings_.listen,
+            pages{{"/api/v1/slots", {"application/json", [this] { return render_json(reconciler_->rows()); }}},
+                  {"/metrics", {"text/plain; version=0.0.4", [this] { return metrics_.text(); }}}});
     }
 
     void start() {
@@ -87,6 +93,7 @@ public:
 private:
     config::settings settings_;
     asio::any_io_executor executor_;
+    metrics& metrics_;
     std::vector<std::unique_ptr<cluster_watch>> watches_;
     std::unique_ptr<reconciler> reconciler_;
     std::unique_ptr<api> api_;
@@ -95,9 +102,9 @@ private:
 
 // What SIGHUP does to the configuration: a whole new generation, or nullptr (and a log line) where the file is bad.
 std::unique_ptr<generation> reload(const asio::any_io_executor& executor, const std::string& config_path,
-                                   const std::function<void()>& passed) {
+                                   metrics& counted, const std::function<void()>& passed) {
     try {
-        auto next = std::make_unique<generation>(executor, config::load_file(config_path), passed);
+        auto next = std::make_unique<generation>(executor, config::load_file(config_path), counted, passed);
         set_up_log(next->settings().log);
         return next;
     } catch (const std::exception& e) {
@@ -114,7 +121,8 @@ void listen_again(generation& g) {
     }
 }
 
-asio::awaitable<void> serve(std::unique_ptr<generation> running, const std::string& config_path, notifier& systemd) {
+asio::awaitable<void> serve(std::unique_ptr<generation> running, const std::string& config_path, metrics& counted,
+                            notifier& systemd) {
     const auto executor = co_await asio::this_coro::executor;
     asio::signal_set signals(executor, SIGTERM, SIGINT, SIGHUP);
     const std::function<void()> passed = [&systemd] { systemd.passed(); };
@@ -125,7 +133,7 @@ asio::awaitable<void> serve(std::unique_ptr<generation> running, const std::stri
             break;
         spdlog::info("SIGHUP: reading {} again", config_path);
         systemd.reloading();
-        if (auto next = reload(executor, config_path, passed)) {
+        if (auto next = reload(executor, config_path, counted, passed)) {
             co_await running->stop();
             running = std::move(next);
             listen_again(*running);
@@ -149,10 +157,11 @@ asio::awaitable<void> serve(std::unique_ptr<generation> running, const std::stri
 void run_daemon(config::settings settings, const std::string& config_path) {
     asio::io_context context(1);
     notifier systemd;
-    auto first =
-        std::make_unique<generation>(context.get_executor(), std::move(settings), [&systemd] { systemd.passed(); });
+    metrics counted;
+    auto first = std::make_unique<generation>(context.get_executor(), std::move(settings), counted,
+                                              [&systemd] { systemd.passed(); });
     first->listen();
-    run_to_end(context, serve(std::move(first), config_path, systemd));
+    run_to_end(context, serve(std::move(first), config_path, counted, systemd));
 }
 
 } // namespace pointsman::agent

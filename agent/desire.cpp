@@ -105,6 +105,8 @@ wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at
         case answer::unknown: break;
     }
     const bool named = s.etcd_readable ? s.key_names(name) : s.c.last_leader == name;
+    if (h->last.gone)
+        return drain(s, at, "R3: nothing of it answers, new connections wait: " + describe(*h));
     if (named && in_service(at) && s.now - h->since < unknown_grace)
         return keep_unchecked("R3: kept on an unknown answer: " + describe(*h));
     return drain(s, at, "R3: unknown for too long or no longer leader: " + describe(*h));
@@ -208,7 +210,7 @@ wish replica_wish(const scene& s, const std::string& name, const slot& at) {
     const bool others = std::ranges::any_of(s.slots, [&s, &name](const auto& other) {
         return other.first != name && in_service(*other.second) && says_yes(s, other.first);
     });
-    if (in_service(at) && !others && s.now - h->since < unknown_grace)
+    if (in_service(at) && !others && !h->last.gone && s.now - h->since < unknown_grace)
         return keep_unchecked("R3: kept on an unknown answer: " + describe(*h));
     return drain(s, at, "R3: unknown: " + describe(*h));
 }
@@ -224,7 +226,7 @@ void fall_back(const scene& s, std::map<std::string, wish>& wishes) {
         const health* h = s.health_of(name, s.primary_check);
         const bool writable = h && says(*h, answer::yes) && (s.key_names(name) || !s.etcd_readable || !s.c.leader);
         const bool held = in_service(*at) && h && !s.key_names_another(name) &&
-                          (says(*h, answer::unknown) || h->last.how == refusal::soft) && !w.cut;
+                          (says(*h, answer::unknown) ? !h->last.gone : h->last.how == refusal::soft) && !w.cut;
         if (writable || held) {
             w = serve("fallback: no replica is fit, reads go to the primary");
             return;

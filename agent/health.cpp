@@ -15,17 +15,17 @@ bool runs_as_primary(const rest_body& body) {
 
 verdict judge_primary(unsigned status, const std::optional<rest_body>& body) {
     if (!body || body->state.empty())
-        return {answer::no, refusal::soft}; // a status alone never makes a writer (R2)
+        return {answer::no, refusal::soft, false}; // a status alone never makes a writer (R2)
     if (runs_as_primary(*body))
-        return status == 200 ? verdict{answer::yes, {}} : verdict{answer::no, refusal::soft};
-    return {answer::no, body->state == "stopping" ? refusal::stopping : refusal::otherwise};
+        return status == 200 ? verdict{answer::yes, {}, false} : verdict{answer::no, refusal::soft, false};
+    return {answer::no, body->state == "stopping" ? refusal::stopping : refusal::otherwise, false};
 }
 
 verdict judge_replica(unsigned status, const std::optional<rest_body>& body) {
     const bool streams = !body || !body->replication_state || *body->replication_state == "streaming";
     if (status == 200)
-        return streams ? verdict{answer::yes, {}} : verdict{answer::no, refusal::soft};
-    return {answer::no, body && body->state == "stopping" ? refusal::stopping : refusal::soft};
+        return streams ? verdict{answer::yes, {}, false} : verdict{answer::no, refusal::soft, false};
+    return {answer::no, body && body->state == "stopping" ? refusal::stopping : refusal::soft, false};
 }
 
 } // namespace
@@ -35,8 +35,11 @@ bool is_answer(const outcome& o) {
 }
 
 verdict judge(config::pool_role role, const outcome& o) {
-    if (!is_answer(o))
-        return o.postgres_open == false ? verdict{answer::no, refusal::dead} : verdict{answer::unknown, {}};
+    if (!is_answer(o)) {
+        if (o.postgres_open == false)
+            return {answer::no, refusal::dead, false};
+        return {answer::unknown, {}, !o.status && !o.postgres_open};
+    }
     return role == config::pool_role::primary ? judge_primary(*o.status, o.body) : judge_replica(*o.status, o.body);
 }
 
@@ -62,7 +65,9 @@ std::string describe(const health& h) {
     if (!h.answered)
         return "not probed yet";
     if (!h.status)
-        return h.last.what == answer::no ? h.detail + ", and the PostgreSQL port refuses" : h.detail;
+        return h.detail + (h.last.what == answer::no ? ", and the PostgreSQL port refuses"
+                           : h.last.gone             ? ", nor does the PostgreSQL port answer"
+                                                     : "");
     if (!h.body)
         return fmt::format("{}, no readable body", *h.status);
     const auto word = [](const std::string& text) { return text.empty() ? "-" : etcd_http::printable(text, 40); };

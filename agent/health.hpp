@@ -21,8 +21,8 @@ struct outcome {
     time_point received{};
     std::optional<unsigned> status; // of a complete HTTP answer
     std::optional<rest_body> body;  // where the answer had one that can be read
-    // Asked only where the REST API did not answer: false when the PostgreSQL port refuses, nullopt when that is not
-    // known either.
+    // Asked only where the REST API did not answer: false when the PostgreSQL port refuses, nullopt when it does not
+    // answer either.
     std::optional<bool> postgres_open;
     std::string detail; // why there was no complete answer
 };
@@ -40,6 +40,7 @@ enum class refusal {
 struct verdict {
     answer what{};
     refusal how{}; // of a no
+    bool gone{};   // of an unknown: the PostgreSQL port does not answer either, so no new session can come to be
 
     friend bool operator==(const verdict&, const verdict&) = default;
 };

@@ -76,6 +76,7 @@ struct reconciler::pool {
     bool was_in_step{};                // at the end of the last pass
     std::vector<desired_slot> settled; // what was desired then
     std::string trouble;               // as logged last; empty: none
+    failover_timer timer;              // of a primary pool
 
     const std::string& scope() const { return watch.settings().scope; }
 };
@@ -86,9 +87,10 @@ struct reconciler::wake_up {
 };
 
 reconciler::reconciler(const asio::any_io_executor& executor, runtime_api::session session,
-                       std::vector<const cluster_watch*> watches, std::string state_file, std::function<void()> passed)
-    : executor_(executor), session_(std::move(session)), state_file_(std::move(state_file)), passed_(std::move(passed)),
-      wake_up_(std::make_unique<wake_up>(executor)) {
+                       std::vector<const cluster_watch*> watches, std::string state_file, metrics& counted,
+                       std::function<void()> passed)
+    : executor_(executor), session_(std::move(session)), state_file_(std::move(state_file)), metrics_(counted),
+      passed_(std::move(passed)), wake_up_(std::make_unique<wake_up>(executor)) {
     for (const cluster_watch* watch : watches) {
         for (const config::pool_settings& settings : watch->settings().pools) {
             pools_.push_back(std::make_unique<pool>(*watch, settings));
@@ -108,13 +110,23 @@ asio::awaitable<void> reconciler::run() {
     for (;;) {
         co_await pass();
         passed_();
-        resync.expires_after(resync_interval);
+        resync.expires_at(next_pass(now()));
         resync.async_wait([this](boost::system::error_code error) {
             if (!error)
                 wake();
         });
         co_await wake_up_->channel.async_receive(asio::use_awaitable);
     }
+}
+
+// A switchover that was scheduled begins and ends at its time, not at the next resync (R12).
+time_point reconciler::next_pass(time_point at) const {
+    time_point next = at + resync_interval;
+    for (const auto& p : pools_) {
+        if (const auto change = next_change(p->watch.state(), at))
+            next = std::min(next, *change);
+    }
+    return next;
 }
 
 asio::awaitable<void> reconciler::pass() {
@@ -205,12 +217,23 @@ void reconciler::take_slots(pool& p, observed_pool next, time_point at) {
         next.orphan_since.emplace(s.id, since == p.observed.orphan_since.end() ? at : since->second);
     }
     p.observed = std::move(next);
+    for (const auto& [name, id] : p.where.slots) {
+        const auto s = std::ranges::find(p.observed.slots, id, &slot::id);
+        if (s == p.observed.slots.end() || s->admin != runtime_api::admin_state::ready)
+            continue;
+        if (const auto over = p.timer.seen_ready(name, at)) {
+            spdlog::info("cluster {}: pool {}: {}", p.scope(), p.settings.backend, describe(*over));
+            metrics_.count(p.scope(), p.settings.backend, *over);
+        }
+    }
 }
 
 void reconciler::decide(pool& p, time_point at) {
     p.desired.clear();
     p.steps.clear();
     const cluster& c = p.watch.state();
+    if (p.settings.role == config::pool_role::primary)
+        p.timer.look(c, check_of(p.settings));
     if (p.observed.slots.empty()) {
         p.failed = true;
         give_up(p,
@@ -287,7 +310,7 @@ asio::awaitable<bool> reconciler::carry_out_stage(pool& p) {
     co_return true;
 }
 
-asio::awaitable<runtime_api::result<void>> reconciler::send(const pool& p, std::vector<planned> stage) {
+asio::awaitable<runtime_api::result<void>> reconciler::send(pool& p, std::vector<planned> stage) {
     std::vector<runtime_api::command> commands;
     for (const planned& step : stage)
         commands.push_back(step.what);
@@ -297,7 +320,8 @@ asio::awaitable<runtime_api::result<void>> reconciler::send(const pool& p, std::
         const auto batch = next_batch(left);
         const time_point begin = now();
         const auto answer = co_await session_.execute(batch);
-        const double took = std::chrono::duration<double, std::milli>(now() - begin).count();
+        const time_point end = now();
+        const double took = std::chrono::duration<double, std::milli>(end - begin).count();
         for (std::size_t i = 0; i != batch.size(); ++i, ++done) {
             const planned& step = stage[done];
             const auto owner = std::ranges::find(p.desired, slot_of(step.what), &desired_slot::id);
@@ -305,12 +329,25 @@ asio::awaitable<runtime_api::result<void>> reconciler::send(const pool& p, std::
                         "cluster {}: command=\"{}\" member={} answer={} ms={:.2f} why=\"{}\"", p.scope(),
                         render(step.what), owner == p.desired.end() ? "-" : name_of(owner->member),
                         answer.has_value() ? "ok" : "failed", took, step.why);
+            if (answer.has_value())
+                time_failover(p, step.what, end);
         }
         if (answer.has_error())
             co_return answer.error();
         left = left.subspan(batch.size());
     }
     co_return runtime_api::result<void>();
+}
+
+void reconciler::time_failover(pool& p, const runtime_api::command& taken, time_point at) {
+    const auto* change = std::get_if<runtime_api::set_state>(&taken);
+    const auto owner = std::ranges::find(p.desired, slot_of(taken), &desired_slot::id);
+    if (!change || owner == p.desired.end() || !owner->member)
+        return;
+    if (change->state == runtime_api::admin_state::maint)
+        p.timer.went_to_maint(*owner->member, at);
+    else if (change->state == runtime_api::admin_state::ready)
+        p.timer.went_to_ready(*owner->member, at);
 }
 
 void reconciler::give_up(pool& p, std::string why) {

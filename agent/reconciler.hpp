@@ -8,6 +8,7 @@
 
 #include "agent/cluster_watch.hpp"
 #include "agent/desire.hpp"
+#include "agent/metrics.hpp"
 #include "agent/placement.hpp"
 #include "agent/planner.hpp"
 #include "agent/slot_map.hpp"
@@ -26,10 +27,11 @@ namespace pointsman::agent {
 
 class reconciler {
 public:
-    // `watches` must outlive this. `passed` is called after every pass, successful or not: the loop makes progress.
-    // `state_file`: where HAProxy's server-state file is kept; empty: nowhere.
+    // `watches` and `counted` must outlive this. `passed` is called after every pass, successful or not: the loop makes
+    // progress. `state_file`: where HAProxy's server-state file is kept; empty: nowhere.
     reconciler(const boost::asio::any_io_executor& executor, runtime_api::session session,
-               std::vector<const cluster_watch*> watches, std::string state_file, std::function<void()> passed);
+               std::vector<const cluster_watch*> watches, std::string state_file, metrics& counted,
+               std::function<void()> passed);
     ~reconciler();
     reconciler(const reconciler&) = delete;
     reconciler& operator=(const reconciler&) = delete;
@@ -48,9 +50,11 @@ private:
     struct wake_up;
 
     boost::asio::awaitable<void> pass();
+    time_point next_pass(time_point at) const;
     boost::asio::awaitable<bool> observe();
     boost::asio::awaitable<bool> carry_out_stage(pool& p);
-    boost::asio::awaitable<runtime_api::result<void>> send(const pool& p, std::vector<planned> stage);
+    boost::asio::awaitable<runtime_api::result<void>> send(pool& p, std::vector<planned> stage);
+    static void time_failover(pool& p, const runtime_api::command& taken, time_point at);
     bool is_ours(const runtime_api::slot& s) const;
     void take_slots(pool& p, observed_pool next, time_point at);
     void decide(pool& p, time_point at);
@@ -65,6 +69,7 @@ private:
     std::vector<std::unique_ptr<pool>> pools_;
     std::vector<std::string> backends_; // of all pools
     std::string state_file_;
+    metrics& metrics_;
     std::function<void()> passed_;
     std::unique_ptr<wake_up> wake_up_;
 

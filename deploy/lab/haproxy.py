@@ -33,8 +33,9 @@ def ask(path, command):
 
 
 def slots(path):
-    """Every slot, as `show servers state` has it."""
-    return [parse_row(row.split()) for row in ask(path, "show servers state").splitlines()[2:] if row]
+    """Every slot, as `show servers state` has it, without the server `hold`."""
+    rows = [parse_row(row.split()) for row in ask(path, "show servers state").splitlines()[2:] if row]
+    return [slot for slot in rows if slot.name != "hold"]
 
 
 def parse_row(field):

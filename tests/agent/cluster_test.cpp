@@ -122,17 +122,38 @@ TEST_CASE("cluster: probes come at the configured interval at rest", "[cluster]"
 TEST_CASE("cluster: probes come faster around a change, and never slower than configured", "[cluster]") {
     world w;
     w.member("n1").member("n2").leader("n1").passes(1h);
-    w.says("n1", writable()).says("n2", standby()).reads("n2", readable());
+    w.says("n1", writable()).says("n2", standby());
 
-    CHECK(probe_delay(w.c, "n2", replica, 1s, w.now) == 500ms); // the second yes
     w.leader("n2");
-    CHECK(probe_delay(w.c, "n2", master, 1s, w.now) == 25ms); // until it is writable
-    CHECK(probe_delay(w.c, "n2", master, 10ms, w.now) == 10ms);
+    CHECK(probe_delay(w.c, "n2", master, 1s, w.now) == 8ms); // until it is writable
+    CHECK(probe_delay(w.c, "n2", master, 5ms, w.now) == 5ms);
+    w.c.members.at("n2").probes.at(master).latency = 30ms; // a REST API that has much to do
+    CHECK(probe_delay(w.c, "n2", master, 1s, w.now) == 60ms);
+    w.c.members.at("n2").probes.at(master).latency = 1s;
+    CHECK(probe_delay(w.c, "n2", master, 1s, w.now) == 100ms);
+    w.says("n2", dead());
+    CHECK(probe_delay(w.c, "n2", master, 1s, w.now) == 200ms);
+    w.says("n2", silent());
+    CHECK(probe_delay(w.c, "n2", master, 1s, w.now) == 200ms);
     w.says("n2", writable());
     CHECK(probe_delay(w.c, "n2", master, 1s, w.now) == 1s);
     w.no_leader();
     CHECK(probe_delay(w.c, "n2", master, 1s, w.now) == 200ms); // the one that the key named last
     CHECK(probe_delay(w.c, "n1", master, 1s, w.now) == 200ms);
+}
+
+TEST_CASE("cluster: a replica that is out is asked often enough to be back within one interval", "[cluster]") {
+    world w;
+    w.member("n1").member("n2").leader("n1").passes(1h);
+    w.reads("n1", standby()).reads("n2", standby(), 2);
+    CHECK(probe_delay(w.c, "n2", replica, 1s, w.now) == 400ms);
+    CHECK(probe_delay(w.c, "n1", replica, 1s, w.now) == 1s); // the leader is none
+    w.reads("n2", readable());
+    CHECK(probe_delay(w.c, "n2", replica, 1s, w.now) == 400ms); // the second yes lets it in
+    w.reads("n2", readable());
+    CHECK(probe_delay(w.c, "n2", replica, 1s, w.now) == 1s);
+    w.no_leader();
+    CHECK(probe_delay(w.c, "n2", replica, 1s, w.now) == 400ms);
 }
 
 TEST_CASE("cluster: a switchover that was asked for starts at once, or at its time, and is bounded", "[cluster]") {
@@ -150,6 +171,8 @@ TEST_CASE("cluster: a switchover that was asked for starts at once, or at its ti
             take_view(c, view, begin + 14s, wall_begin + 14s);
             CHECK(is_leaving(c, "n1", begin + 14s));
             CHECK_FALSE(is_leaving(c, "n1", begin + 15s));
+            CHECK(next_change(c, begin) == begin + 15s);
+            CHECK_FALSE(next_change(c, begin + 15s));
         }
         SECTION("a new request does") {
             view.switchover->revision = 9;
@@ -165,6 +188,8 @@ TEST_CASE("cluster: a switchover that was asked for starts at once, or at its ti
     SECTION("scheduled") {
         view.switchover = etcd_http::switchover_record{.leader = "n1", .scheduled_at = wall_begin + 60s, .revision = 7};
         take_view(c, view, begin, wall_begin);
+        CHECK(next_change(c, begin) == begin + 60s);
+        CHECK(next_change(c, begin + 60s) == begin + 75s);
         CHECK_FALSE(is_leaving(c, "n1", begin + 59s));
         CHECK(is_leaving(c, "n1", begin + 60s));
         CHECK_FALSE(is_leaving(c, "n1", begin + 75s));

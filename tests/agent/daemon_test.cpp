@@ -1,5 +1,6 @@
 // The I/O parts of the agent that need neither etcd nor HAProxy.
 #include "agent/api.hpp"
+#include "agent/metrics.hpp"
 #include "agent/probe.hpp"
 #include "agent/run_to_end.hpp"
 #include "agent/task_group.hpp"
@@ -85,7 +86,9 @@ asio::awaitable<void> ask(agent::task_group& server, std::uint16_t port, exchang
 etcd_http::http_reply api_answer(exchange_of what) {
     asio::io_context context(1);
     const std::uint16_t port = free_port();
-    agent::api api(context.get_executor(), config::listen_address{here, port}, [] { return std::string("[1]"); });
+    agent::api api(context.get_executor(), config::listen_address{here, port},
+                   {{"/api/v1/slots", {"application/json", [] { return std::string("[1]"); }}},
+                    {"/metrics", {"text/plain; version=0.0.4", [] { return std::string("up 1\n"); }}}});
     agent::task_group server(context.get_executor());
     server.spawn(api.run());
     std::optional<etcd_http::http_reply> reply;
@@ -131,22 +134,50 @@ TEST_CASE("task group: what a task throws leaves the loop", "[task_group]") {
     CHECK_THROWS_WITH(context.run(), "a bug");
 }
 
-TEST_CASE("api: answers with the slots, and with nothing else", "[api]") {
+TEST_CASE("api: answers with its pages, and with nothing else", "[api]") {
     const auto slots = api_answer({.target = "/api/v1/slots"});
     CHECK(slots.status == 200);
     CHECK(slots.content_type == "application/json");
     CHECK(slots.body == "[1]");
+    CHECK(api_answer({.target = "/metrics"}).content_type == "text/plain; version=0.0.4");
+    CHECK(api_answer({.target = "/metrics"}).body == "up 1\n");
     CHECK(api_answer({.target = "/"}).status == 404);
+    CHECK(api_answer({.target = "/"}).body == "not here; try /api/v1/slots /metrics\n");
     CHECK(api_answer({.method = "POST", .target = "/api/v1/slots"}).status == 405);
     CHECK(api_answer({.method = "HEAD", .target = "/api/v1/slots"}).body.empty());
+}
+
+TEST_CASE("metrics: every stage of a failover is a histogram", "[metrics]") {
+    agent::metrics m;
+    CHECK(m.text().find("_bucket{") == std::string::npos);
+
+    const agent::time_point key{1h};
+    m.count("demo", "primary",
+            {.from = "n1",
+             .to = "n2",
+             .term = 7,
+             .key_seen = key,
+             .old_cut = key - 5s,
+             .probe_yes = key + 300ms,
+             .new_ready = key + 303ms,
+             .read_back = key + 304ms});
+
+    const std::string text = m.text();
+    CHECK(text.find(R"(pointsman_failover_stage_seconds_count{cluster="demo",pool="primary",stage="old_cut"} 1)") !=
+          std::string::npos);
+    CHECK(text.find(R"(pointsman_failover_stage_seconds_sum{cluster="demo",pool="primary",stage="old_cut"} 0)") !=
+          std::string::npos);
+    CHECK(text.find(R"(pointsman_failover_stage_seconds_sum{cluster="demo",pool="primary",stage="new_ready"} 0.303)") !=
+          std::string::npos);
+    CHECK(text.find(R"(pointsman_failover_own_seconds_bucket{cluster="demo",pool="primary",le="0.005"} 1)") !=
+          std::string::npos);
 }
 
 TEST_CASE("api: a port in use is told with its address", "[api]") {
     asio::io_context context(1);
     asio::ip::tcp::acceptor taken(context, {asio::ip::make_address(here), 0});
     const config::listen_address where{here, taken.local_endpoint().port()};
-    CHECK_THROWS_WITH(agent::api(context.get_executor(), where, [] { return std::string(); }),
-                      Catch::Contains("cannot listen on " + here));
+    CHECK_THROWS_WITH(agent::api(context.get_executor(), where, {}), Catch::Contains("cannot listen on " + here));
 }
 
 TEST_CASE("probe: refused by both ports is a death, and says so", "[probe]") {

@@ -166,9 +166,22 @@ TEST_CASE("desire: R3 death needs two signals", "[desire]") {
         CHECK(w.desired("primary") == "n1=ready+unchecked n2=maint n3=maint pg4=maint");
         CHECK(w.plan("primary") == "set server primary/pg1 health up; disable health primary/pg1");
     }
-    SECTION("REST silent, PostgreSQL unknown: kept too") {
-        w.says("n1", {.status = std::nullopt, .postgres_open = std::nullopt});
-        CHECK(w.desired("primary") == "n1=ready+unchecked n2=maint n3=maint pg4=maint");
+    SECTION("REST silent, PostgreSQL too: drained, so that new connections wait and none is cut") {
+        w.says("n1", gone());
+        CHECK(w.desired("primary") == "n1=drain+unchecked n2=maint n3=maint pg4=maint");
+        SECTION("and back with the next yes") {
+            w.settle("primary").says("n1", writable());
+            CHECK(w.desired("primary") == "n1=ready n2=maint n3=maint pg4=maint");
+        }
+        SECTION("cut with the leader key") {
+            w.settle("primary").leader("n2");
+            CHECK(w.desired("primary") == "n1=maint+cut n2=maint n3=maint pg4=maint");
+        }
+        SECTION("no reads fall back to it") {
+            w.settings.pools[1].fallback_primary = true;
+            w.reads("n2", dead()).reads("n3", dead());
+            CHECK(w.desired("replicas") == "n1=maint n2=maint+cut n3=maint+cut pg4=maint");
+        }
     }
 }
 

@@ -51,7 +51,7 @@ TEST_CASE("health: what an answer means to a primary pool", "[health]") {
         {"an empty object", http(200, "", ""), {answer::no, refusal::soft}},
         {"its own query failed", http(200, "unknown", "master"), {answer::unknown, {}}},
         {"silent, PostgreSQL open", nothing(true), {answer::unknown, {}}},
-        {"silent, PostgreSQL not known", nothing(std::nullopt), {answer::unknown, {}}},
+        {"silent, PostgreSQL too", nothing(std::nullopt), {.what = answer::unknown, .gone = true}},
         {"silent, PostgreSQL refuses", nothing(false), {answer::no, refusal::dead}},
     }));
     CAPTURE(name);

@@ -44,7 +44,7 @@ void pass(world& w, const std::string& backend) {
 }
 
 node_says some_answer(bool is_leader) {
-    return *rc::gen::element(is_leader ? writable() : standby(), writable(), standby(), silent(), dead(),
+    return *rc::gen::element(is_leader ? writable() : standby(), writable(), standby(), silent(), dead(), gone(),
                              node_says{.status = 503, .role = "master"},
                              node_says{.status = 200, .state = "stopping", .role = "master"},
                              node_says{.status = 200, .role = "replica"});
@@ -70,7 +70,7 @@ TEST_CASE("rules: one writer, addresses in maint, and every pass arrives, whatev
                 case 0: w.leader(name); break;
                 case 1: w.no_leader(); break;
                 case 2: w.says(name, some_answer(is_leader)); break;
-                case 3: w.reads(name, *rc::gen::element(readable(), standby(), silent(), dead())); break;
+                case 3: w.reads(name, *rc::gen::element(readable(), standby(), silent(), dead(), gone())); break;
                 case 4: w.gone(name); break;
                 case 5:
                     agent::set_addresses(w.c.members.at(name),

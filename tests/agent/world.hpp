@@ -36,6 +36,10 @@ inline node_says dead() {
     return {.status = std::nullopt, .postgres_open = false};
 }
 
+inline node_says gone() {
+    return {.status = std::nullopt, .postgres_open = std::nullopt};
+} // from the network
+
 // A cluster with pools `primary` (/master) and `replicas` (/replica). Members n1, n2, ... have 10.0.0.1, 10.0.0.2, ...
 class world {
 public:
