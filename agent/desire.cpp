@@ -107,7 +107,12 @@ wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at
     const bool named = s.etcd_readable ? s.key_names(name) : s.c.last_leader == name;
     if (h->last.gone)
         return drain(s, at, "R3: nothing of it answers, new connections wait: " + describe(*h));
-    if (named && in_service(at) && s.now - h->since < unknown_grace)
+    if (is_leaving(s.c, name, s.now))
+        return drain(s, at, "R12: a switchover away from it was asked for");
+    // A drain that has ended for other reasons ends here too, unless PostgreSQL was being stopped when it last said so.
+    const bool was_running = h->body && h->body->state == "running";
+    const bool serves = in_service(at) || (at.admin == admin_state::drain && was_running);
+    if (named && serves && s.now - h->since < unknown_grace)
         return keep_unchecked("R3: kept on an unknown answer: " + describe(*h));
     return drain(s, at, "R3: unknown for too long or no longer leader: " + describe(*h));
 }

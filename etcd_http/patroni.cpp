@@ -224,7 +224,7 @@ bool take_character(std::string_view& text, std::string_view any_of) {
 }
 
 // `2026-11-22T23:05:09+02:00` as Python's isoformat() writes it, a fraction of the second included.
-std::optional<std::chrono::sys_seconds> parse_time(std::string_view text) {
+std::optional<std::chrono::sys_time<std::chrono::milliseconds>> parse_time(std::string_view text) {
     using namespace std::chrono;
     const auto year_number = take_number(text, 4);
     const bool dash = take_character(text, "-");
@@ -244,8 +244,13 @@ std::optional<std::chrono::sys_seconds> parse_time(std::string_view text) {
                               day(static_cast<unsigned>(*day_number)));
     if (!date.ok() || *hour > 23 || *minute > 59 || *second > 60)
         return std::nullopt;
-    if (take_character(text, "."))
-        text.remove_prefix(std::min(text.find_first_not_of("0123456789"), text.size()));
+    milliseconds fraction{};
+    if (take_character(text, ".")) {
+        const std::string_view digits = text.substr(0, text.find_first_not_of("0123456789"));
+        text.remove_prefix(digits.size());
+        for (std::size_t i = 0; i != 3; ++i)
+            fraction = fraction * 10 + milliseconds(i < digits.size() ? digits[i] - '0' : 0);
+    }
 
     minutes zone{};
     if (text != "Z") {
@@ -260,7 +265,7 @@ std::optional<std::chrono::sys_seconds> parse_time(std::string_view text) {
         if (west)
             zone = -zone;
     }
-    return sys_days(date) + hours(*hour) + minutes(*minute) + seconds(*second) - zone;
+    return sys_days(date) + hours(*hour) + minutes(*minute) + seconds(*second) + fraction - zone;
 }
 
 class cluster_parser {

@@ -51,8 +51,8 @@ struct leader_record {
 // done.
 struct switchover_record {
     std::string leader;
-    std::optional<std::chrono::sys_seconds> scheduled_at; // none: at once
-    std::int64_t revision{};                              // mod_revision of the key
+    std::optional<std::chrono::sys_time<std::chrono::milliseconds>> scheduled_at; // none: at once
+    std::int64_t revision{};                                                      // mod_revision of the key
     friend bool operator==(const switchover_record&, const switchover_record&) = default;
 };
 

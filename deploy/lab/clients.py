@@ -182,16 +182,20 @@ def _directly(node):
         connection.close()
 
 
-def create_ledger(node):
+def execute(node, statement, *values):
+    """What the node itself answers: its rows, or None."""
     with _directly(node) as cursor:
-        cursor.execute("CREATE TABLE IF NOT EXISTS ledger (id text PRIMARY KEY, at timestamptz DEFAULT now())")
+        cursor.execute(statement, values)
+        return cursor.fetchall() if cursor.description else None
+
+
+def create_ledger(node):
+    execute(node, "CREATE TABLE IF NOT EXISTS ledger (id text PRIMARY KEY, at timestamptz DEFAULT now())")
 
 
 def ledger(node):
     """The ids that the node itself has."""
-    with _directly(node) as cursor:
-        cursor.execute("SELECT id FROM ledger")
-        return {row[0] for row in cursor}
+    return {row[0] for row in execute(node, "SELECT id FROM ledger")}
 
 
 def wait_rows(node, ids, seconds=20):

@@ -30,7 +30,7 @@ clusters:
   - scope: {scope}
     pools:
       - {{backend: primary, role: primary, check: /master, bind: "{proxy}:5000"}}
-      - {{backend: replicas, role: replica, check: /replica, bind: "{proxy}:5001"}}
+      - {{backend: replicas, role: replica, check: /replica, bind: "{proxy}:5001", fallback: primary}}
 listen: {proxy}:9127
 """
 
@@ -204,10 +204,12 @@ class Lab:
 
     def in_step(self):
         """Whether every running node is where it should be, as HAProxy sees it: the leader in the primary pool alone,
-        every fit replica in the replica pool, nothing else."""
+        every fit replica in the replica pool, or the leader where there is none, nothing else."""
         leader = self.writable_leader()
         replicas = {f"{node.address}:5432" for node in self.running_nodes() if node.fit_replica()}
         ready = [slot for slot in haproxy.slots(self.socket) if slot.ready]
+        if leader and not replicas:
+            replicas = {f"{leader.address}:5432"}
         return (leader is not None
                 and [slot.address for slot in ready if slot.backend == "primary"] == [f"{leader.address}:5432"]
                 and sorted(slot.address for slot in ready if slot.backend == "replicas") == sorted(replicas))

@@ -193,6 +193,18 @@ TEST_CASE("desire: R3 an unknown answer is kept for the grace time, then drained
     CHECK(w.desired("primary") == "n1=drain+unchecked n2=maint n3=maint pg4=maint");
 }
 
+TEST_CASE("desire: R12 the drain of a silent leader is bounded too", "[desire]") {
+    world w = steady();
+    w.says("n1", writable()).asked_to_leave("n1").says("n1", silent());
+    CHECK(w.desired("primary") == "n1=drain+unchecked n2=maint n3=maint pg4=maint");
+    w.settle("primary").passes(15s).says("n1", silent());
+    CHECK(w.desired("primary") == "n1=ready+unchecked n2=maint n3=maint pg4=maint");
+    SECTION("but not while PostgreSQL is being stopped") {
+        w.says("n1", {.status = 200, .state = "stopping", .role = "master"}).says("n1", silent());
+        CHECK(w.desired("primary") == "n1=drain+unchecked n2=maint n3=maint pg4=maint");
+    }
+}
+
 TEST_CASE("desire: R3 the check is resumed with the next answer", "[desire]") {
     world w = steady();
     w.says("n1", silent()).settle("primary").says("n1", writable());

@@ -46,6 +46,7 @@ class OneWriter(scenario.Scenario):
         self.addCleanup(key.stop)
         begun = time.monotonic()
         self.lab.crash_node(old, patroni_only)
+        dead = time.monotonic()  # whoever comes later waits
         moved = until(lambda: key.first(lambda name: name not in (None, old.name), begun), 60, "a new leader key")
         key.stop()
         new = self.lab.wait_writable()
@@ -57,7 +58,8 @@ class OneWriter(scenario.Scenario):
         self.lab.wait_streaming(old)
         self.lab.wait_in_step(30)
         load.stop()
-        self.seen(load, "write", f"writers through the crash of {what}")
+        seen = self.seen(load, "write", f"writers through the crash of {what}")
+        self.assertEqual([], [line["error"] for line in seen.failures if line["start"] > dead])
         lost = clients.acknowledged(load.records()) - clients.ledger(self.lab.wait_writable())
         self.figure(f"rows acknowledged by the old leader and lost with it: {len(lost)}")
 

@@ -258,11 +258,16 @@ TEST_CASE("patroni: the failover key asks for a switchover where it names the le
     const auto asked = [](const std::string& value) { return view_of({{"failover", value}}).switchover; };
 
     CHECK(asked(R"({"leader":"pg3","member":"pg1"})") == switchover_record{"pg3", std::nullopt, 101});
-    for (const char* time : {"2026-11-22T21:05:09+00:00", "2026-11-22T21:05:09Z", "2026-11-22 23:05:09.123456+02:00",
+    for (const char* time : {"2026-11-22T21:05:09+00:00", "2026-11-22T21:05:09Z", "2026-11-22 23:05:09.000456+02:00",
                              "2026-11-22T16:35:09-0430"}) {
         CAPTURE(time);
         CHECK(asked(R"({"leader":"pg3","scheduled_at":")" + std::string(time) + R"("})") ==
               switchover_record{"pg3", at, 101});
+    }
+    for (const auto& [fraction, ms] : {std::pair(".7", 700ms), std::pair(".708249", 708ms), std::pair(".05", 50ms)}) {
+        CAPTURE(fraction);
+        CHECK(asked(R"({"leader":"pg3","scheduled_at":"2026-11-22T21:05:09)" + std::string(fraction) + R"(Z"})") ==
+              switchover_record{"pg3", at + ms, 101});
     }
     CHECK_FALSE(asked("{}"));                  // done
     CHECK_FALSE(asked(R"({"member":"pg1"})")); // a failover: there is no leader to leave
