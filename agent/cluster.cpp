@@ -147,6 +147,8 @@ std::chrono::milliseconds probe_delay(const cluster& c, const std::string& name,
             return at_most(answers && promoted ? deciding(*h) : watching);
         if (named && !c.leader)
             return at_most(watching); // the key is gone: failsafe mode, a pause, or the beginning of a failover
+        if (named)
+            return interval / 4; // its death must be known before many connections have been refused (R3)
         return at_most(since_change < change_lasts && !c.leader ? watching : interval);
     }
     // A replica comes in with its second yes (R3), and is to be back within one interval of saying the first.

@@ -92,7 +92,8 @@ bool readable(const cluster& c, std::chrono::milliseconds poll_interval, time_po
 
 const health* find_health(const member& m, const check& what);
 
-// When to probe a member again, counted from the end of the last probe: `interval` at rest, faster around a change.
+// When to probe a member again, counted from the end of the last probe: `interval` at rest, a quarter of it for the
+// leader, faster around a change.
 std::chrono::milliseconds probe_delay(const cluster& c, const std::string& name, const check& what,
                                       std::chrono::milliseconds interval, time_point now);
 

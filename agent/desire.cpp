@@ -80,6 +80,12 @@ wish as_it_is(const slot& at, std::string why) {
 
 // --- primary pools
 
+// A writer that is asked to leave. Not to maint when it has no session: from there only a yes would bring it back
+// (R12).
+wish stand_back() {
+    return {admin_state::drain, "R12: a switchover away from it was asked for", false, false};
+}
+
 // Whether the member that has a slot in service keeps it (R2, R3): everything but the leader key naming another.
 wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at, const health* h) {
     if (s.key_names_another(name))
@@ -89,7 +95,7 @@ wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at
     switch (h->last.what) {
         case answer::yes:
             if (is_leaving(s.c, name, s.now))
-                return drain(s, at, "R12: a switchover away from it was asked for");
+                return stand_back();
             return serve(s.key_names(name) ? "R2: leader, and its node says that it is a running primary"
                                            : "R2: the leader key is gone or unreadable, and its node says yes");
         case answer::no:
@@ -108,7 +114,7 @@ wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at
     if (h->last.gone)
         return drain(s, at, "R3: nothing of it answers, new connections wait: " + describe(*h));
     if (is_leaving(s.c, name, s.now))
-        return drain(s, at, "R12: a switchover away from it was asked for");
+        return stand_back();
     // A drain that has ended for other reasons ends here too, unless PostgreSQL was being stopped when it last said so.
     const bool was_running = h->body && h->body->state == "running";
     const bool serves = in_service(at) || (at.admin == admin_state::drain && was_running);

@@ -113,7 +113,7 @@ TEST_CASE("cluster: probes come at the configured interval at rest", "[cluster]"
     world w;
     w.member("n1").member("n2").leader("n1").says("n1", writable()).says("n2", standby());
     w.reads("n1", standby(), 2).reads("n2", readable(), 2).passes(1h);
-    CHECK(probe_delay(w.c, "n1", master, 1s, w.now) == 1s);
+    CHECK(probe_delay(w.c, "n1", master, 1s, w.now) == 250ms); // the leader
     CHECK(probe_delay(w.c, "n2", master, 1s, w.now) == 1s);
     CHECK(probe_delay(w.c, "n1", replica, 1s, w.now) == 1s);
     CHECK(probe_delay(w.c, "n2", replica, 1s, w.now) == 1s);
@@ -136,7 +136,8 @@ TEST_CASE("cluster: probes come faster around a change, and never slower than co
     w.says("n2", silent());
     CHECK(probe_delay(w.c, "n2", master, 1s, w.now) == 200ms);
     w.says("n2", writable());
-    CHECK(probe_delay(w.c, "n2", master, 1s, w.now) == 1s);
+    CHECK(probe_delay(w.c, "n2", master, 1s, w.now) == 250ms);
+    CHECK(probe_delay(w.c, "n1", master, 1s, w.now) == 1s);
     w.no_leader();
     CHECK(probe_delay(w.c, "n2", master, 1s, w.now) == 200ms); // the one that the key named last
     CHECK(probe_delay(w.c, "n1", master, 1s, w.now) == 200ms);

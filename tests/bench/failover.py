@@ -197,7 +197,8 @@ class Bench:
         key, writable = self.key.names(new, begun), direct.first[new.address]
 
         def measured(lines):
-            ends = sorted(line["end"] for line in lines if line["ok"] and line["kind"].endswith("write"))
+            ends = sorted(line["end"] for line in load.records(begun - 1)
+                          if line["ok"] and line["kind"].endswith("write"))
             wrote = min(line["end"] for line in lines
                         if line["ok"] and line["kind"].endswith("write") and line["node"] == new.address)
             return {"new": new.name, "key": key - begun, "takes writes": writable - begun,

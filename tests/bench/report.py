@@ -18,12 +18,17 @@ TABLE = [
     ("switchover", "failed new read connections", "sum", "failed reads"),
     ("switchover", "writes sent to a read-only server", "sum", "wrongly routed writes"),
     ("switchover", "sessions left on the demoted node", "sum", "sessions left"),
+    ("switchover", "node takes writes → its slot is ready (ms)", "median", "node to ready ms"),
+    ("switchover", "leader key → slot ready, the agent's own part (ms)", "median", "own ms"),
+    ("crash", "kill → the dead node's slot is out (s)", "median", "kill to out"),
     ("crash", "node takes writes → first write (s)", "median", "node to first write"),
     ("crash", "leader key → first write (s)", "median", "key to first write"),
     ("crash", "failed new write connections", "sum", "failed writes"),
     ("crash", "and those already handed to the dying node", "sum", "writes handed to the dying node"),
     ("crash", "failed new read connections", "sum", "failed reads"),
     ("crash", "writes sent to a read-only server", "sum", "wrongly routed writes"),
+    ("crash", "node takes writes → its slot is ready (ms)", "median", "node to ready ms"),
+    ("crash", "leader key → slot ready, the agent's own part (ms)", "median", "own ms"),
     ("join and leave", "failed new write connections", "sum", "failed writes"),
     ("join and leave", "failed new read connections", "sum", "failed reads"),
     ("join and leave", "writes sent to a read-only server", "sum", "wrongly routed writes"),
@@ -32,8 +37,6 @@ TABLE = [
     ("reload", "writes sent to a read-only server", "sum", "wrongly routed writes"),
     (None, "commands to HAProxy", "sum", "commands"),
     (None, "reloads of HAProxy", "sum", "reloads"),
-    ("switchover", "agent: leader key → slot ready, its own part (ms)", "median", "own ms"),
-    ("crash", "agent: leader key → slot ready, its own part (ms)", "median", "own ms"),
 ]
 COLOURS = {"floor": "#888888", "checks": "#c77b1e", "confd": "#b03a5b", "pointsman": "#1f6fb2"}
 
@@ -47,6 +50,17 @@ def own_times(log):
     return {name.replace("_", " "): float(stages[name]) for name in
             ("old_cut_ms", "probe_yes_ms", "new_ready_ms", "read_back_ms", "own_ms")
             if stages.get(name, "-") != "-"} | {"own ms": float(stages["own_ms"])}
+
+
+def derived(row):
+    """What follows from the benchmark's times, which count from the action, and the agent's, which count from the key."""
+    if "new ready ms" not in row:
+        return row
+    ready = row["key"] + row["new ready ms"] / 1000
+    more = {"node to ready ms": 1000 * (ready - row["takes writes"])}
+    if row["event"] == "crash" and "old cut ms" in row:
+        more["kill to out"] = row["key"] + row["old cut ms"] / 1000
+    return row | more
 
 
 def machine(options, timing):
@@ -67,12 +81,12 @@ def values(rows, system, event, column):
     return [row[column] for row in rows if row["system"] == system and event in (None, row["event"]) and column in row]
 
 
-def cell(found, how):
+def cell(found, how, unit=""):
     if not found:
         return "–"
     if how == "sum":
         return f"{sum(found)}"
-    digits = 1 if max(found) > 60 else 3
+    digits = 1 if unit == "(ms)" else 3
     return f"{statistics.median(found):.{digits}f}, worst {max(found):.{digits}f}"
 
 
@@ -90,8 +104,8 @@ def table(rows, about):
             lines.append("| new connections, writes and reads | " + " | ".join(
                 f"{sum(values(rows, system, event, 'writes'))}, {sum(values(rows, system, event, 'reads'))}"
                 for system in compared) + " |")
-        lines += [f"| {what} | " + " | ".join(cell(values(rows, system, event, column), how) for system in compared) + " |"
-                  for which, what, how, column in TABLE if which == event]
+        lines += [f"| {what} | " + " | ".join(cell(values(rows, system, event, column), how, what[-4:]) for system in compared)
+                  + " |" for which, what, how, column in TABLE if which == event]
     lines.append("| **all of it** | " + " |" * len(compared))
     lines += [f"| {what} | " + " | ".join(cell(values(rows, system, None, column), how) for system in compared) + " |"
               for which, what, how, column in TABLE if which is None]
@@ -148,6 +162,7 @@ def write_csv(file, rows):
 
 
 def write(folder, rows, failures, about):
+    rows = [derived(row) for row in rows]
     write_csv(folder / "events.csv", rows)
     write_csv(folder / "failures.csv", failures)
     (folder / "table.md").write_text(table(rows, about))

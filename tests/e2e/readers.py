@@ -35,6 +35,7 @@ class Readers(scenario.Scenario):
         replica = self.replica()
         begun = time.monotonic()
         self.lab.set_noloadbalance(replica, True)
+        until(lambda: not replica.fit_replica(), 10, f"{replica.name} says that it is to be left alone", every=0.02)
         until(self.lab.in_step, 20, "the reads have moved to the leader", every=0.02)
         until(lambda: haproxy.sessions(self.lab.socket, f"{replica.address}:5432") == 0, 30,
               f"the last reader of {replica.name} is done")
