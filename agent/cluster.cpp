@@ -36,6 +36,18 @@ bool is_dead(const member& m) {
     });
 }
 
+std::optional<std::uint64_t> timeline_of(const cluster& c, const std::string& name) {
+    const auto it = c.members.find(name);
+    std::optional<std::uint64_t> newest;
+    if (it == c.members.end())
+        return newest;
+    for (const auto& [what, h] : it->second.probes) {
+        if (h.body && h.body->timeline)
+            newest = std::max(newest.value_or(0), *h.body->timeline);
+    }
+    return newest;
+}
+
 bool says_yes(const member& m) {
     return std::ranges::any_of(m.probes, [](const auto& probe) { return says(probe.second, answer::yes); });
 }
@@ -130,6 +142,12 @@ const health* find_health(const member& m, const check& what) {
     return it == m.probes.end() || !it->second.answered ? nullptr : &it->second;
 }
 
+bool follows_leader(const cluster& c, const std::string& name) {
+    const auto leader = c.leader ? timeline_of(c, c.leader->name) : std::nullopt;
+    const auto own = timeline_of(c, name);
+    return !leader || !own || *own >= *leader;
+}
+
 std::chrono::milliseconds probe_delay(const cluster& c, const std::string& name, const check& what,
                                       std::chrono::milliseconds interval, time_point now) {
     const auto it = c.members.find(name);
@@ -153,7 +171,7 @@ std::chrono::milliseconds probe_delay(const cluster& c, const std::string& name,
     }
     // A replica comes in with its second yes (R3), and is to be back within one interval of saying the first.
     const bool is_leader = c.leader && c.leader->name == name;
-    const bool waited_for = says(*h, answer::yes) ? h->in_a_row == 1 : !is_leader;
+    const bool waited_for = says(*h, answer::yes) ? h->in_a_row == 1 || !follows_leader(c, name) : !is_leader;
     return waited_for || since_change < change_lasts ? interval * 2 / 5 : interval;
 }
 

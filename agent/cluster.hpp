@@ -92,6 +92,10 @@ bool readable(const cluster& c, std::chrono::milliseconds poll_interval, time_po
 
 const health* find_health(const member& m, const check& what);
 
+// False where the member's node says that it is on an older timeline than the leader's: after a crash it comes up as a
+// replica that has yet to be rewound, answers yes for half a second, and is stopped again (seen with Patroni 3.0.2).
+bool follows_leader(const cluster& c, const std::string& name);
+
 // When to probe a member again, counted from the end of the last probe: `interval` at rest, a quarter of it for the
 // leader, faster around a change.
 std::chrono::milliseconds probe_delay(const cluster& c, const std::string& name, const check& what,

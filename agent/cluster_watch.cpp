@@ -343,8 +343,9 @@ void cluster_watch::take_outcome(const std::string& name, const std::string& pat
         health& h = it->second.probes[c];
         const bool answered = h.answered;
         const verdict before = h.last;
+        const bool followed = follows_leader(cluster_, name);
         step(h, c.role, o);
-        wake = wake || !answered || before != h.last || h.in_a_row == 2;
+        wake = wake || !answered || before != h.last || h.in_a_row == 2 || followed != follows_leader(cluster_, name);
         if (!answered || before.what != h.last.what)
             spdlog::info("cluster {}: member {}: {} {}: {} ({:.1f} ms)", settings_.scope, printable(name), path,
                          word(h.last.what), describe(h), std::chrono::duration<double, std::milli>(h.latency).count());

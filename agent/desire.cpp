@@ -207,9 +207,13 @@ wish replica_wish(const scene& s, const std::string& name, const slot& at) {
         return as_it_is(at, "R15: kept as found until it is probed");
     switch (h->last.what) {
         case answer::yes:
-            if (in_service(at) || h->in_a_row >= 2)
+            if (in_service(at))
                 return serve("R1: its node says yes");
-            return as_it_is(at, "R3: a first yes, waiting for the second");
+            if (h->in_a_row < 2)
+                return as_it_is(at, "R3: a first yes, waiting for the second");
+            if (!follows_leader(s.c, name) && s.now - h->since < rewind_hold)
+                return as_it_is(at, "R3: not on the leader's timeline yet");
+            return serve("R1: its node says yes");
         case answer::no:
             if (h->last.how == refusal::dead)
                 return cut_off("R3: dead: REST silent and the PostgreSQL port refuses");

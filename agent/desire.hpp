@@ -45,6 +45,9 @@ inline constexpr std::chrono::seconds second_no{1};
 // How long a slot in service whose address belongs to no member is left alone (R5).
 inline constexpr std::chrono::seconds orphan_hold{10};
 
+// How long a replica that says yes is waited for to reach the leader's timeline; one that replays late never may.
+inline constexpr std::chrono::seconds rewind_hold{10};
+
 // One pool as HAProxy has it now.
 struct observed_pool {
     std::vector<runtime_api::slot> slots;       // of one backend, in HAProxy's order

@@ -153,6 +153,10 @@ TEST_CASE("cluster: a replica that is out is asked often enough to be back withi
     CHECK(probe_delay(w.c, "n2", replica, 1s, w.now) == 400ms); // the second yes lets it in
     w.reads("n2", readable());
     CHECK(probe_delay(w.c, "n2", replica, 1s, w.now) == 1s);
+    w.says("n1", {.status = 200, .role = "master", .timeline = 5}).reads("n2", {.status = 200, .timeline = 4});
+    CHECK(probe_delay(w.c, "n2", replica, 1s, w.now) == 400ms); // its timeline lets it in
+    w.reads("n2", {.status = 200, .timeline = 5});
+    CHECK(probe_delay(w.c, "n2", replica, 1s, w.now) == 1s);
     w.no_leader();
     CHECK(probe_delay(w.c, "n2", replica, 1s, w.now) == 400ms);
 }

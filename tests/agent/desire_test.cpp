@@ -340,6 +340,26 @@ TEST_CASE("desire: R10 a replica that is dead is cut", "[desire]") {
     CHECK(w.desired("replicas") == "n1=maint n2=maint+cut n3=ready pg4=maint");
 }
 
+TEST_CASE("desire: R3 a replica that has yet to be rewound waits, for a while", "[desire]") {
+    world w = steady();
+    w.says("n1", {.status = 200, .role = "master", .timeline = 5});
+    w.reads("n2", dead()).settle("replicas");
+    w.reads("n2", {.status = 200, .timeline = 4}, 2);
+    CHECK(w.desired("replicas") == "n1=maint n2=maint n3=ready pg4=maint");
+    SECTION("until it follows the leader") {
+        w.reads("n2", {.status = 200, .timeline = 5});
+        CHECK(w.desired("replicas") == "n1=maint n2=ready n3=ready pg4=maint");
+    }
+    SECTION("or for ten seconds: it may replay late") {
+        w.passes(10s);
+        CHECK(w.desired("replicas") == "n1=maint n2=ready n3=ready pg4=maint");
+    }
+    SECTION("one that is in service stays") {
+        w.reads("n3", {.status = 200, .timeline = 4});
+        CHECK(w.desired("replicas") == "n1=maint n2=maint n3=ready pg4=maint");
+    }
+}
+
 TEST_CASE("desire: R3 a silent replica stands back for those that answer", "[desire]") {
     world w = steady();
     w.reads("n2", silent());

@@ -76,7 +76,7 @@ void world::probe(const std::string& name, const check& what, const node_says& a
                                .role = answer.role,
                                .wal = answer.wal,
                                .replication_state = answer.replication_state,
-                               .timeline = {}};
+                               .timeline = answer.timeline};
         } else {
             o.postgres_open = answer.postgres_open;
             o.detail = "no answer";

@@ -18,6 +18,7 @@ struct node_says {
     std::optional<std::string> replication_state{};
     std::optional<std::uint64_t> wal{};
     std::optional<bool> postgres_open{true};
+    std::optional<std::uint64_t> timeline{};
 };
 
 inline node_says writable() {
