@@ -4,7 +4,6 @@ import time
 
 import scenario
 from lab import clients, haproxy
-from lab.observer import fit_replica
 from lab.wait import until
 
 SERVED_WITHIN = 2.0  # seconds from the first /replica 200
@@ -34,13 +33,9 @@ class JoinAndLeave(scenario.Scenario):
     def join(self, number, load):
         begun = time.monotonic()
         node = self.lab.start_node(number)
-        observer = fit_replica(node)
-        self.addCleanup(observer.stop)
-        fit = until(lambda: observer.first(bool), 60, f"{node.name} answers /replica with 200", every=0.02)
-        served = load.wait_served("read", node, begun, 30)
-        observer.stop()
-        self.figure(f"joined: {node.name} served {served - fit:.2f} s after its first /replica 200")
-        self.assertLess(served - fit, SERVED_WITHIN)
+        took = self.served_after_yes(node, load, begun)
+        self.figure(f"joined: {node.name} served {took:.2f} s after its first /replica 200")
+        self.assertLess(took, SERVED_WITHIN)
         self.assert_untouched(self.seen(load, "read", "readers while it joined", begun))
         self.lab.wait_streaming(node)
         return node
@@ -70,8 +65,8 @@ class JoinAndLeave(scenario.Scenario):
         self.assertLess(out - begun, PROBE_PERIOD)
 
     def wait_forgotten(self, node):
-        until(lambda: self.lab.etcd.get(self.lab.key(f"members/{node.name}")) is None, 60,
-              f"the member key of {node.name} is gone", every=0.2)
+        until(lambda: node.name not in [row["member"] for row in self.lab.slots()], 60,
+              f"the slots of {node.name} are free", every=0.2)
 
     def slot_of(self, node):
         return next(slot.name for slot in haproxy.slots(self.lab.socket)

@@ -4,7 +4,6 @@ import time
 
 import scenario
 from lab import clients, haproxy
-from lab.observer import fit_replica
 from lab.wait import until
 
 INTERVAL = 1.0  # seconds: of the probes
@@ -50,13 +49,9 @@ class Readers(scenario.Scenario):
         self.comes_in(load, replica, begun, "the replica that was stopped")
 
     def comes_in(self, load, node, since, what):
-        observer = fit_replica(node)
-        self.addCleanup(observer.stop)
-        fit = until(lambda: observer.first(bool), 60, f"{node.name} answers /replica with 200", every=0.02)
-        served = load.wait_served("read", node, since, 30)
-        observer.stop()
-        self.figure(f"{what} served reads {served - fit:.2f} s after it said yes")
-        self.assertLess(served - fit, INTERVAL + SERVED)
+        took = self.served_after_yes(node, load, since)
+        self.figure(f"{what} served reads {took:.2f} s after it said yes")
+        self.assertLess(took, INTERVAL + SERVED)
         self.lab.wait_in_step(20)
 
     def replica(self):

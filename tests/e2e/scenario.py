@@ -13,8 +13,10 @@ sys.path.insert(0, str(ROOT / "deploy"))
 
 from lab import cluster, interrupt  # noqa: E402
 from lab.clients import Clients, Summary  # noqa: E402
+from lab.observer import fit_replica  # noqa: E402
 from lab.processes import start_time  # noqa: E402
 from lab.sampler import Sampler  # noqa: E402
+from lab.wait import until  # noqa: E402
 
 given = argparse.Namespace(pointsman=ROOT / "build/release/pointsman", logs=None, network="127.0.40")
 
@@ -83,6 +85,15 @@ class Scenario(unittest.TestCase):
         self.figure(f"slots sampled {last['samples']} times, longest gap {1000 * last['longest_gap']:.0f} ms, "
                     f"{len(wrong)} violations")
         self.assertEqual([], wrong[:3])
+
+    def served_after_yes(self, node, load, since):
+        """Seconds from the node's first /replica 200 to the end of the first read that it served."""
+        observer = fit_replica(node)
+        self.addCleanup(observer.stop)
+        fit = until(lambda: observer.first(bool), 60, f"{node.name} answers /replica with 200", every=0.02)
+        served = load.wait_served("read", node, since, 30)
+        observer.stop()
+        return served - fit
 
     # What the agent did
 
