@@ -370,6 +370,10 @@ TEST_CASE("desire: R3 a silent replica stands back for those that answer", "[des
         w.passes(31s);
         CHECK(w.desired("replicas") == "n1=maint n2=drain+unchecked n3=drain+unchecked pg4=maint");
     }
+    SECTION("but not those whose PostgreSQL does not answer either") {
+        w.reads("n3", gone());
+        CHECK(w.desired("replicas") == "n1=maint n2=ready+unchecked n3=drain+unchecked pg4=maint");
+    }
 }
 
 TEST_CASE("desire: R5 a member gone from etcd keeps its slot while its node says yes", "[desire]") {
@@ -404,6 +408,12 @@ TEST_CASE("desire: reads fall back to the primary while no replica is fit", "[de
     SECTION("but not to a primary that is not writable") {
         w.says("n1", {.status = 503, .role = "replica"});
         CHECK(w.desired("replicas") == "n1=maint n2=drain+unchecked n3=maint+cut pg4=maint");
+    }
+    SECTION("and stay with one whose REST API is silent, not with one that is gone") {
+        w.settle("replicas").says("n1", silent()).reads("n1", silent());
+        CHECK(w.desired("replicas") == "n1=ready+unchecked n2=drain+unchecked n3=maint+cut pg4=maint");
+        w.says("n1", gone()).reads("n1", gone());
+        CHECK(w.desired("replicas") == "n1=drain+unchecked n2=drain+unchecked n3=maint+cut pg4=maint");
     }
     SECTION("and follow the leader") {
         w.settle("replicas").leader("n2").says("n2", writable()).says("n1", standby()).reads("n1", dead());
