@@ -17,7 +17,7 @@ constexpr auto watching = 200ms;
 
 std::chrono::milliseconds deciding(const health& h) {
     return std::clamp(std::chrono::duration_cast<std::chrono::milliseconds>(2 * h.latency), shortest_deciding,
-                      std::chrono::milliseconds(longest_deciding));
+                      longest_deciding);
 }
 
 // How long a change of the leader key is followed at short intervals; promotion takes 0.2 to 1.2 s (facts 1.4), a

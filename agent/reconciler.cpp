@@ -52,6 +52,15 @@ std::map<std::string, observed_pool> by_backend(const std::vector<slot>& slots) 
     return result;
 }
 
+// HAProxy has taken a command for the member's slot.
+void time_failover(failover_timer& timer, const std::string& member, const runtime_api::command& taken, time_point at) {
+    const auto* change = std::get_if<runtime_api::set_state>(&taken);
+    if (change && change->state == runtime_api::admin_state::maint)
+        timer.went_to_maint(member, at);
+    if (change && change->state == runtime_api::admin_state::ready)
+        timer.went_to_ready(member, at);
+}
+
 // The first stage of a plan: what can be sent before HAProxy must be looked at again.
 std::vector<planned> first_stage(const std::vector<planned>& steps) {
     const auto end = std::ranges::find_if(steps, [&steps](const planned& p) { return p.when != steps.front().when; });
@@ -325,29 +334,18 @@ asio::awaitable<runtime_api::result<void>> reconciler::send(pool& p, std::vector
         for (std::size_t i = 0; i != batch.size(); ++i, ++done) {
             const planned& step = stage[done];
             const auto owner = std::ranges::find(p.desired, slot_of(step.what), &desired_slot::id);
+            const auto member = owner == p.desired.end() ? std::nullopt : owner->member;
             spdlog::log(answer.has_value() ? spdlog::level::info : spdlog::level::err,
                         "cluster {}: command=\"{}\" member={} answer={} ms={:.2f} why=\"{}\"", p.scope(),
-                        render(step.what), owner == p.desired.end() ? "-" : name_of(owner->member),
-                        answer.has_value() ? "ok" : "failed", took, step.why);
-            if (answer.has_value())
-                time_failover(p, step.what, end);
+                        render(step.what), name_of(member), answer.has_value() ? "ok" : "failed", took, step.why);
+            if (answer.has_value() && member)
+                time_failover(p.timer, *member, step.what, end);
         }
         if (answer.has_error())
             co_return answer.error();
         left = left.subspan(batch.size());
     }
     co_return runtime_api::result<void>();
-}
-
-void reconciler::time_failover(pool& p, const runtime_api::command& taken, time_point at) {
-    const auto* change = std::get_if<runtime_api::set_state>(&taken);
-    const auto owner = std::ranges::find(p.desired, slot_of(taken), &desired_slot::id);
-    if (!change || owner == p.desired.end() || !owner->member)
-        return;
-    if (change->state == runtime_api::admin_state::maint)
-        p.timer.went_to_maint(*owner->member, at);
-    else if (change->state == runtime_api::admin_state::ready)
-        p.timer.went_to_ready(*owner->member, at);
 }
 
 void reconciler::give_up(pool& p, std::string why) {

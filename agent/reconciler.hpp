@@ -54,7 +54,6 @@ private:
     boost::asio::awaitable<bool> observe();
     boost::asio::awaitable<bool> carry_out_stage(pool& p);
     boost::asio::awaitable<runtime_api::result<void>> send(pool& p, std::vector<planned> stage);
-    static void time_failover(pool& p, const runtime_api::command& taken, time_point at);
     bool is_ours(const runtime_api::slot& s) const;
     void take_slots(pool& p, observed_pool next, time_point at);
     void decide(pool& p, time_point at);

@@ -180,9 +180,8 @@ class Lab:
     def start_haproxy(self):
         """HAProxy with the configuration that Pointsman prints for it."""
         self.write_settings()
-        printed = self.ask_pointsman("haproxy-config")
         file = self.folder / "haproxy.cfg"
-        file.write_text(printed.replace("/etc/pointsman/hold.lua", str(DEPLOY / "hold.lua")))
+        file.write_text(haproxy.configuration(self.pointsman, self.settings))
         # In the foreground and without a master process: its one process id is HAProxy's.
         self.processes.start("haproxy", ["/usr/sbin/haproxy", "-db", "-f", file], self.folder / "haproxy.log")
         until(self.socket.exists, 10, "HAProxy's socket exists", every=0.01)

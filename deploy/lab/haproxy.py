@@ -1,7 +1,9 @@
 """HAProxy's stats socket, read-only."""
 
 import csv
+import pathlib
 import socket
+import subprocess
 from dataclasses import dataclass
 
 MAINT, DRAIN = 0x23, 0x18  # bits of srv_admin_state; 0x04 only marks `disabled` in the configuration
@@ -30,6 +32,13 @@ def ask(path, command):
         while part := connection.recv(65536):
             parts.append(part)
     return b"".join(parts).decode()
+
+
+def configuration(pointsman, settings, *options):
+    """What `pointsman haproxy-config` prints for these settings, with the hold.lua of this tree."""
+    printed = subprocess.run([pointsman, "haproxy-config", *options, "--config", settings], capture_output=True, text=True,
+                             timeout=30, check=True).stdout
+    return printed.replace("/etc/pointsman/hold.lua", str(pathlib.Path(__file__).resolve().parent.parent / "hold.lua"))
 
 
 def slots(path):

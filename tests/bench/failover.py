@@ -135,10 +135,10 @@ class Bench:
         """The cluster is complete and the system serves writes on the leader, and reads."""
         self.lab.wait_complete(120)
         leader, since = self.lab.leader(), time.monotonic()
-        for kind in ("write", "read"):
-            until(lambda kind=kind: any(line["ok"] and line["kind"] == kind and line["start"] >= since
-                                        and (kind == "read" or line["node"] == leader.address)
-                                        for line in load.records(since)), 90, f"a {kind} is served", every=0.1)
+        until(lambda: any(line["kind"] == "write" and line["start"] >= since for line in load.served(leader, since)), 90,
+              f"{leader.name} serves a write", every=0.1)
+        until(lambda: any(line["ok"] and line["kind"] == "read" and line["start"] >= since
+                          for line in load.records(since)), 90, "a read is served", every=0.1)
 
     def event(self, number, system, load, event):
         old = self.lab.wait_writable()
@@ -152,7 +152,7 @@ class Bench:
             return
         self.settle(load)
         lines = load.records(begun)
-        row |= found(lines) if callable(found) else found
+        row |= found()
         for kind in ("write", "read"):
             failed = [line for line in lines if line["kind"] == kind and not line["ok"]]
             handed = [line for line in failed if line["start"] < row.get("dead", 0)]
@@ -190,17 +190,16 @@ class Bench:
         new = until(lambda: self.named(old, begun), 90, "a new leader key", every=0.02)
         until(lambda: new.address in direct.first, 90, f"{new.name} takes writes", every=0.02)
         direct.stop()
-        until(lambda: any(line["ok"] and line["kind"].endswith("write") and line["node"] == new.address
-                          for line in load.records(begun)), 90, "a write is served by the new leader", every=0.05)
+        until(lambda: any(line["kind"].endswith("write") for line in load.served(new, begun)), 90,
+              f"{new.name} serves a write", every=0.05)
         if restart:
             self.lab.start_node(int(old.name[4:]))
         key, writable = self.key.names(new, begun), direct.first[new.address]
 
-        def measured(lines):
+        def measured():
             ends = sorted(line["end"] for line in load.records(begun - 1)
                           if line["ok"] and line["kind"].endswith("write"))
-            wrote = min(line["end"] for line in lines
-                        if line["ok"] and line["kind"].endswith("write") and line["node"] == new.address)
+            wrote = min(line["end"] for line in load.served(new, begun) if line["kind"].endswith("write"))
             return {"new": new.name, "key": key - begun, "takes writes": writable - begun,
                     "node to first write": wrote - writable, "key to first write": wrote - key,
                     "outage": max(after - before for before, after in zip(ends, ends[1:])),
@@ -216,19 +215,18 @@ class Bench:
         self.lab.wait_streaming(node)
         if not isinstance(system, systems.Floor):  # libpq reads from the first standby of its list
             begun = time.monotonic()
-            until(lambda: any(line["ok"] and line["kind"] == "read" and line["node"] == node.address
-                              for line in load.records(begun)), 60, f"{node.name} serves reads", every=0.1)
+            until(lambda: any(line["kind"] == "read" for line in load.served(node, begun)), 60,
+                  f"{node.name} serves reads", every=0.1)
         self.lab.set_noloadbalance(node, True)
         time.sleep(NOTICE)
         self.lab.stop_node(node)
-        node.noloadbalance = False
-        return {}
+        return dict
 
     def reload(self, system, _load, _old):
         if not system.reload():
             return None
         time.sleep(3)  # HAProxy's checks have judged every server once
-        return {}
+        return dict
 
 
 def arguments():

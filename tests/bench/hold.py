@@ -94,9 +94,7 @@ def run(given, server, *options):
     with tempfile.TemporaryDirectory(prefix="pointsman-bench.") as folder:
         folder = pathlib.Path(folder)
         (folder / "pointsman.yml").write_text(SETTINGS.replace("FOLDER", str(folder)).replace("PROXY", PROXY))
-        printed = subprocess.run([given.pointsman, "haproxy-config", *options, "--config", folder / "pointsman.yml"],
-                                 capture_output=True, text=True, check=True).stdout
-        (folder / "haproxy.cfg").write_text(printed.replace("/etc/pointsman/hold.lua", str(ROOT / "deploy/hold.lua")))
+        (folder / "haproxy.cfg").write_text(haproxy.configuration(given.pointsman, folder / "pointsman.yml", *options))
         with open(folder / "log", "wb") as log:
             proxy = subprocess.Popen([given.haproxy, "-db", "-f", folder / "haproxy.cfg"], stdout=log, stderr=log)
         try:

@@ -132,6 +132,10 @@ class Load:
             self.lines += map(json.loads, whole)
         return [line for line in self.lines if line["end"] >= since]
 
+    def served(self, node, since):
+        """Those of them that the node served."""
+        return [line for line in self.records(since) if line["ok"] and line["node"] == node.address]
+
     def stop(self):
         """Lets every attempt end, and returns when they have."""
         for process in self.processes:

@@ -48,8 +48,7 @@ def own_times(log):
         return {}
     stages = dict(word.split("=") for word in found[-1].split()[1:])
     return {name.replace("_", " "): float(stages[name]) for name in
-            ("old_cut_ms", "probe_yes_ms", "new_ready_ms", "read_back_ms", "own_ms")
-            if stages.get(name, "-") != "-"} | {"own ms": float(stages["own_ms"])}
+            ("old_cut_ms", "probe_yes_ms", "new_ready_ms", "read_back_ms", "own_ms") if stages.get(name, "-") != "-"}
 
 
 def derived(row):
@@ -100,10 +99,9 @@ def table(rows, about):
             continue
         lines.append(f"| **{event}** | " + " | ".join(f"× {counts[system]}" if counts[system] else "–" for system in compared)
                      + " |")
-        if counts:
-            lines.append("| new connections, writes and reads | " + " | ".join(
-                f"{sum(values(rows, system, event, 'writes'))}, {sum(values(rows, system, event, 'reads'))}"
-                for system in compared) + " |")
+        lines.append("| new connections, writes and reads | " + " | ".join(
+            f"{sum(values(rows, system, event, 'writes'))}, {sum(values(rows, system, event, 'reads'))}"
+            for system in compared) + " |")
         lines += [f"| {what} | " + " | ".join(cell(values(rows, system, event, column), how, what[-4:]) for system in compared)
                   + " |" for which, what, how, column in TABLE if which == event]
     lines.append("| **all of it** | " + " |" * len(compared))

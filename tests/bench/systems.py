@@ -3,7 +3,7 @@
 import signal
 
 from lab import haproxy
-from lab.cluster import DEPLOY, SCOPE
+from lab.cluster import SCOPE
 from lab.wait import until
 
 CONNECT_TIMEOUT = 40  # seconds: what waits has not failed
@@ -181,8 +181,7 @@ class Pointsman(Proxied):
         settings = self.lab.settings
         settings.write_text(SETTINGS.format(socket=self.socket, folder=self.folder, etcd=self.lab.etcd.url, scope=SCOPE,
                                             address=self.address))
-        printed = self.lab.ask_pointsman("haproxy-config")
-        self.file.write_text(printed.replace("/etc/pointsman/hold.lua", str(DEPLOY / "hold.lua")))
+        self.file.write_text(haproxy.configuration(self.lab.pointsman, settings))
         self.start_haproxy()
         self.lab.start_agent()
 

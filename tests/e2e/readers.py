@@ -40,7 +40,6 @@ class Readers(scenario.Scenario):
               f"the last reader of {replica.name} is done")
         self.lab.stop_node(replica)
         load.wait_served("read", self.lab.wait_writable(), begun, 20)
-        replica.noloadbalance = False
 
     def comes_back(self, load):
         replica = next(node for node in self.lab.nodes() if not self.lab.processes.pid(node.name))
