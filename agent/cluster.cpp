@@ -114,6 +114,25 @@ std::optional<time_point> next_change(const cluster& c, time_point now) {
     return now < c.asked->starts ? c.asked->starts : c.asked->starts + switchover_lasts;
 }
 
+probe_change take_outcome(cluster& c, const std::set<check>& checks, const std::string& name, const std::string& path,
+                          const outcome& o) {
+    probe_change change;
+    for (const check& what : checks) {
+        if (what.path != path)
+            continue;
+        health& h = c.members.at(name).probes[what];
+        const bool answered = h.answered;
+        const verdict before = h.last;
+        const bool followed = follows_leader(c, name);
+        step(h, what.role, o);
+        change.decides =
+            change.decides || !answered || before != h.last || h.in_a_row == 2 || followed != follows_leader(c, name);
+        if (!answered || before.what != h.last.what)
+            change.turned.push_back(what);
+    }
+    return change;
+}
+
 void set_addresses(member& m, std::optional<runtime_api::address> connect, std::optional<runtime_api::address> proxy) {
     if (m.connect != connect)
         m.probes.clear();

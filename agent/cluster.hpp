@@ -80,6 +80,17 @@ bool is_leaving(const cluster& c, const std::string& name, time_point now);
 // When what `is_leaving` says changes by itself next, after `now`.
 std::optional<time_point> next_change(const cluster& c, time_point now);
 
+// What a probe's outcome changed.
+struct probe_change {
+    bool decides{};            // what is desired may have changed
+    std::vector<check> turned; // the checks that now say something else
+};
+
+// Takes the outcome of a member's next probe of `path`, for every check that asks it.
+// REQUIRES: the member is known.
+probe_change take_outcome(cluster& c, const std::set<check>& checks, const std::string& name, const std::string& path,
+                          const outcome& o);
+
 // Sets the addresses that the member's names resolve to. What was asked of the node before says nothing of a new
 // address.
 void set_addresses(member& m, std::optional<runtime_api::address> connect, std::optional<runtime_api::address> proxy);

@@ -81,10 +81,6 @@ asio::awaitable<void> cluster_watch::run() {
     co_await tasks_.wait();
 }
 
-bool cluster_watch::etcd_readable(time_point at) const {
-    return readable(cluster_, poll_interval_, at);
-}
-
 // --- etcd
 
 void cluster_watch::take_keys(const etcd_http::key_snapshot& snapshot) {
@@ -333,24 +329,15 @@ asio::awaitable<void> cluster_watch::probe_loop(std::string member, std::string 
 }
 
 void cluster_watch::take_outcome(const std::string& name, const std::string& path, const outcome& o) {
-    const auto it = cluster_.members.find(name);
-    if (it == cluster_.members.end())
+    if (!cluster_.members.contains(name))
         return;
-    bool wake = false;
-    for (const check& c : checks_) {
-        if (c.path != path)
-            continue;
-        health& h = it->second.probes[c];
-        const bool answered = h.answered;
-        const verdict before = h.last;
-        const bool followed = follows_leader(cluster_, name);
-        step(h, c.role, o);
-        wake = wake || !answered || before != h.last || h.in_a_row == 2 || followed != follows_leader(cluster_, name);
-        if (!answered || before.what != h.last.what)
-            spdlog::info("cluster {}: member {}: {} {}: {} ({:.1f} ms)", settings_.scope, printable(name), path,
-                         word(h.last.what), describe(h), std::chrono::duration<double, std::milli>(h.latency).count());
+    const probe_change change = agent::take_outcome(cluster_, checks_, name, path, o);
+    for (const check& what : change.turned) {
+        const health& h = cluster_.members.at(name).probes.at(what);
+        spdlog::info("cluster {}: member {}: {} {}: {} ({:.1f} ms)", settings_.scope, printable(name), path,
+                     word(h.last.what), describe(h), std::chrono::duration<double, std::milli>(h.latency).count());
     }
-    if (wake)
+    if (change.decides)
         changed_();
 }
 

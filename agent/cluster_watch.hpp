@@ -36,7 +36,7 @@ public:
 
     const config::cluster_settings& settings() const { return settings_; }
     const cluster& state() const { return cluster_; }
-    bool etcd_readable(time_point at) const;
+    std::chrono::milliseconds poll_interval() const { return poll_interval_; }
 
 private:
     struct prober;

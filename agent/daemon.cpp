@@ -4,9 +4,11 @@
 #include "agent/cluster_watch.hpp"
 #include "agent/log.hpp"
 #include "agent/metrics.hpp"
+#include "agent/old_workers.hpp"
 #include "agent/reconciler.hpp"
 #include "agent/release.hpp"
 #include "agent/run_to_end.hpp"
+#include "agent/state_keeper.hpp"
 #include "agent/task_group.hpp"
 #include "agent/wiring.hpp"
 #include "config/load.hpp"
@@ -59,9 +61,17 @@ public:
                                                                [this] { reconciler_->wake(); }));
             watches.push_back(watches_.back().get());
         }
-        reconciler_ =
-            std::make_unique<reconciler>(executor, runtime_api::session(haproxy_target(settings_)), std::move(watches),
-                                         settings_.haproxy.state_file, metrics_, std::move(passed));
+        if (!settings_.haproxy.state_file.empty())
+            keeper_ = std::make_unique<state_keeper>(executor, settings_.haproxy.state_file);
+        reconciler_ = std::make_unique<reconciler>(executor, runtime_api::session(haproxy_target(settings_)), watches,
+                                                   keeper_.get(), metrics_, [this, told = std::move(passed)] {
+                                                       if (old_workers_)
+                                                           old_workers_->passed();
+                                                       told();
+                                                   });
+        if (!settings_.haproxy.master_socket.empty())
+            old_workers_ = std::make_unique<old_workers>(executor, runtime_api::master(settings_.haproxy.master_socket),
+                                                         [this] { return reconciler_->state().rules_of_sessions(); });
     }
 
     // Throws std::runtime_error where the port is in use.
@@ -70,7 +80,7 @@ public:
             return;
         api_ = std::make_unique<api>(
             executor_, *settings_.listen,
-            pages{{"/api/v1/slots", {"application/json", [this] { return render_json(reconciler_->rows()); }}},
+            pages{{"/api/v1/slots", {"application/json", [this] { return render_json(reconciler_->state().rows()); }}},
                   {"/metrics", {"text/plain; version=0.0.4", [this] { return metrics_.text(); }}}});
     }
 
@@ -78,6 +88,10 @@ public:
         for (auto& watch : watches_)
             tasks_.spawn(watch->run());
         tasks_.spawn(reconciler_->run());
+        if (keeper_)
+            tasks_.spawn(keeper_->run());
+        if (old_workers_)
+            tasks_.spawn(old_workers_->run());
         if (api_)
             tasks_.spawn(api_->run());
     }
@@ -95,7 +109,9 @@ private:
     asio::any_io_executor executor_;
     metrics& metrics_;
     std::vector<std::unique_ptr<cluster_watch>> watches_;
+    std::unique_ptr<state_keeper> keeper_;
     std::unique_ptr<reconciler> reconciler_;
+    std::unique_ptr<old_workers> old_workers_;
     std::unique_ptr<api> api_;
     task_group tasks_;
 };

@@ -188,7 +188,9 @@ std::map<std::string, wish> primary_wishes(const scene& s) {
             result.emplace(name, serve(s.etcd_readable ? "R2: leader, and its node says that it is a running primary"
                                                        : "R4: etcd unreadable, the only member that says yes"));
         } else {
-            result.emplace(name, stand_by(why_not_writer(s, name)));
+            wish w = stand_by(why_not_writer(s, name));
+            w.cut = keep_or_drop_writer(s, name, *at, s.health_of(name, s.primary_check)).cut;
+            result.emplace(name, std::move(w));
         }
     }
     return result;

@@ -26,9 +26,10 @@ struct desired_slot {
     std::optional<runtime_api::address> where; // none: as it is
     admin_state state{};
     std::optional<unsigned> weight; // none: as it is
-    bool check{
-        true};       // HAProxy's own check of the slot; off while the agent keeps or drains what it would cut (R3, R10)
-    bool cut{};      // leaving service is a demotion or death: its sessions are cut (R10)
+    // HAProxy's own check of the slot; off while the agent keeps or drains what it would cut (R3, R10).
+    bool check{true};
+    // Its member was demoted or is dead: no session stays on it (R10), in an old worker neither (R9).
+    bool cut{};
     std::string why; // the rule that decided, for people
 
     friend bool operator==(const desired_slot&, const desired_slot&) = default;

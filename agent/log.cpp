@@ -51,4 +51,14 @@ void set_up_log(const config::log_settings& settings) {
     spdlog::set_default_logger(std::move(logger));
 }
 
+void log(const notes& all) {
+    for (const note& n : all) {
+        switch (n.how) {
+            case severity::info: spdlog::info("{}", n.text); break;
+            case severity::warning: spdlog::warn("{}", n.text); break;
+            case severity::error: spdlog::error("{}", n.text); break;
+        }
+    }
+}
+
 } // namespace pointsman::agent

@@ -24,9 +24,10 @@ constexpr int no_answer = 3;
 int run(const config::settings& settings, const std::string& path) {
     agent::set_up_log(settings.log);
     spdlog::info("pointsman {}: {} cluster(s) from {}", POINTSMAN_VERSION, settings.clusters.size(), path);
-    if (!settings.haproxy.master_socket.empty())
-        spdlog::warn("haproxy.master_socket is not used by this version: sessions that old workers hold on a demoted "
-                     "node are not cut");
+    if (settings.haproxy.master_socket.empty())
+        spdlog::info(
+            "haproxy.master_socket is not set: sessions that HAProxy's old workers hold on a demoted node after a "
+            "reload are not cut (R9)");
     agent::run_daemon(settings, path);
     return EXIT_SUCCESS;
 }

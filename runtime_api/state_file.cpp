@@ -1,64 +1,15 @@
+// Pure: see state_file.hpp.
 #include "runtime_api/state_file.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <cstddef>
-#include <cstdio>
-#include <filesystem>
 #include <iterator>
 #include <sstream>
-#include <system_error>
 #include <vector>
 
 namespace pointsman::runtime_api {
 namespace {
-
-class file_descriptor {
-public:
-    explicit file_descriptor(int fd) : fd_(fd) {}
-    file_descriptor(const file_descriptor&) = delete;
-    file_descriptor& operator=(const file_descriptor&) = delete;
-    ~file_descriptor() {
-        if (fd_ >= 0)
-            ::close(fd_);
-    }
-
-    int get() const { return fd_; }
-    explicit operator bool() const { return fd_ >= 0; }
-
-private:
-    int fd_;
-};
-
-bool write_all(int fd, std::string_view text) {
-    while (!text.empty()) {
-        const auto written = ::write(fd, text.data(), text.size());
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return false;
-        text.remove_prefix(static_cast<std::size_t>(written));
-    }
-    return true;
-}
-
-// HAProxy runs under a user of its own: whatever our umask, it must be able to read the file.
-bool write_file(const std::string& path, std::string_view text) {
-    const file_descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644));
-    return file && ::fchmod(file.get(), 0644) == 0 && write_all(file.get(), text) && ::fsync(file.get()) == 0;
-}
-
-// Without it the rename itself may be lost with the power.
-bool sync_directory_of(const std::string& path) {
-    const auto parent = std::filesystem::path(path).parent_path();
-    const file_descriptor directory(::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    return directory && ::fsync(directory.get()) == 0;
-}
 
 unsigned bits_of(const std::string& column) {
     unsigned bits{};
@@ -87,7 +38,7 @@ std::vector<std::string> words(const std::string& line) {
 
 } // namespace
 
-std::string state_file(std::string_view dump, std::span<const std::string> backends) {
+state_rows restorable_rows(std::string_view dump) {
     std::istringstream lines{std::string(dump)};
     std::string version;
     std::string header;
@@ -106,32 +57,22 @@ std::string state_file(std::string_view dump, std::span<const std::string> backe
     const auto check_state = column("srv_check_state");
     const auto agent_port = column("srv_agent_port");
 
-    std::string file = version + '\n' + header + '\n';
+    state_rows result{version + '\n' + header + '\n', {}};
     for (std::string line; std::getline(lines, line) && !line.empty();) {
         auto row = words(line);
-        const bool ours = std::find(backends.begin(), backends.end(), row[backend]) != backends.end();
-        if (!ours || row[address] == "-" || row[host_name] == "-")
+        if (row[address] == "-" || row[host_name] == "-")
             continue;
         row[admin_state] = own_admin_state(row[admin_state]);
         row[check_state] = resumed_check_state(row[check_state]);
         // HAProxy fills this column with the `port` of `check`, and then warns of the file it restores it from: a slot
         // has no agent check. With `zero-warning` it would not even start.
         row[agent_port] = "0";
+        std::string& rows = result.of_backend[row[backend]];
         for (std::size_t i = 0; i != row.size(); ++i)
-            file += (i == 0 ? "" : " ") + row[i];
-        file += '\n';
+            rows += (i == 0 ? "" : " ") + row[i];
+        rows += '\n';
     }
-    return file;
-}
-
-result<void> write_state_file(const std::string& path, std::string_view text) {
-    // The name is fixed, so that what a crash leaves behind is used again.
-    const std::string fresh = path + ".new";
-    if (write_file(fresh, text) && std::rename(fresh.c_str(), path.c_str()) == 0 && sync_directory_of(path))
-        return {};
-    const auto reason = std::generic_category().message(errno);
-    ::unlink(fresh.c_str());
-    return failure{errc::unwritable, "state file " + path + ": " + reason};
+    return result;
 }
 
 } // namespace pointsman::runtime_api

@@ -403,7 +403,7 @@ TEST_CASE("desire: reads fall back to the primary while no replica is fit", "[de
 
     SECTION("and leave it, not cut, when one is again") {
         w.settle("replicas").reads("n2", readable(), 2);
-        CHECK(w.desired("replicas") == "n1=drain+unchecked n2=ready n3=maint+cut pg4=maint");
+        CHECK(w.desired("replicas") == "n1=drain+unchecked n2=ready n3=maint pg4=maint");
     }
     SECTION("but not to a primary that is not writable") {
         w.says("n1", {.status = 503, .role = "replica"});
@@ -411,13 +411,13 @@ TEST_CASE("desire: reads fall back to the primary while no replica is fit", "[de
     }
     SECTION("and stay with one whose REST API is silent, not with one that is gone") {
         w.settle("replicas").says("n1", silent()).reads("n1", silent());
-        CHECK(w.desired("replicas") == "n1=ready+unchecked n2=drain+unchecked n3=maint+cut pg4=maint");
+        CHECK(w.desired("replicas") == "n1=ready+unchecked n2=drain+unchecked n3=maint pg4=maint");
         w.says("n1", gone()).reads("n1", gone());
-        CHECK(w.desired("replicas") == "n1=drain+unchecked n2=drain+unchecked n3=maint+cut pg4=maint");
+        CHECK(w.desired("replicas") == "n1=drain+unchecked n2=drain+unchecked n3=maint pg4=maint");
     }
     SECTION("and follow the leader") {
         w.settle("replicas").leader("n2").says("n2", writable()).says("n1", standby()).reads("n1", dead());
-        CHECK(w.desired("replicas") == "n1=maint+cut n2=ready n3=maint+cut pg4=maint");
+        CHECK(w.desired("replicas") == "n1=maint+cut n2=ready n3=maint pg4=maint");
     }
 }
 

@@ -139,10 +139,13 @@ std::vector<desired_slot> world::desire(const std::string& backend) const {
 
 std::string world::desired(const std::string& backend) const {
     std::string result;
-    for (const desired_slot& d : desire(backend)) {
+    const auto& now_there = slots_of(backend);
+    const auto all = desire(backend);
+    for (std::size_t i = 0; i != all.size(); ++i) {
+        const desired_slot& d = all[i];
         result +=
             fmt::format("{}{}={}", result.empty() ? "" : " ", d.member.value_or(d.id.server()), to_string(d.state));
-        if (d.cut)
+        if (d.cut && now_there[i].admin != admin_state::maint)
             result += "+cut";
         if (!d.check)
             result += "+unchecked";

@@ -59,8 +59,8 @@ public:
     world& sessions(const std::string& backend, const std::string& slot, std::uint64_t count);
     world& orphan_for(const std::string& backend, const std::string& slot, std::chrono::seconds time);
 
-    // "n1=ready n2=maint ...", in the order of the slots; `+cut`, `+unchecked`, `+w50`; slots of no member by their
-    // name.
+    // "n1=ready n2=maint ...", in the order of the slots; `+cut` (where it leaves service), `+unchecked`, `+w50`; slots
+    // of no member by their name.
     std::string desired(const std::string& backend) const;
     // The plan's commands, joined by "; ".
     std::string plan(const std::string& backend) const;

@@ -2,6 +2,7 @@
 #include "haproxy_process.hpp"
 #include "printers.hpp"
 #include "run.hpp"
+#include "runtime_api/replace_file.hpp"
 #include "runtime_api/session.hpp"
 #include "runtime_api/state_file.hpp"
 
@@ -39,7 +40,7 @@ address at(std::string_view ip, std::uint32_t port = 5432) {
 
 struct client {
     explicit client(socket_target target, std::chrono::milliseconds deadline = 5s)
-        : haproxy(std::move(target), deadline) {}
+        : haproxy(std::move(target), {.deadline = deadline}) {}
     explicit client(const haproxy_process& process) : client(socket_target{process.socket(), {}, 0}) {}
 
     result<observation> observe() { return run(context, haproxy.observe()); }
@@ -322,8 +323,8 @@ TEST_CASE("haproxy: a restart with our state file brings addresses, states and w
         const auto seen = agent.observe();
         REQUIRE(seen);
         before = seen->slots;
-        const std::vector<std::string> ours{"primary"};
-        REQUIRE(write_state_file(dir.path("haproxy.state"), state_file(seen->dump, ours)));
+        const auto rows = restorable_rows(seen->dump);
+        REQUIRE(replace_file(dir.path("haproxy.state"), rows.head + rows.of_backend.at("primary")));
     }
 
     const haproxy_process process(dir, configuration);

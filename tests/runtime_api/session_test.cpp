@@ -101,7 +101,7 @@ struct fake_haproxy {
     explicit fake_haproxy(script what) : plan(std::move(what)) { start<local>(context, acceptor, plan, seen); }
 
     session client(std::chrono::milliseconds deadline = 5s, std::size_t max_reply = 1 << 20) const {
-        return session({path, {}, 0}, deadline, max_reply);
+        return session({path, {}, 0}, {deadline, max_reply});
     }
 
     scratch_dir dir;
@@ -304,7 +304,7 @@ TEST_CASE("session: a socket with a full backlog is not taken for a connection",
         refusal = ::connect(next.native_handle(), where.data(), static_cast<socklen_t>(where.size())) == 0 ? 0 : errno;
     }
     REQUIRE(refusal == EAGAIN);
-    const session client({dir.path("s"), {}, 0}, 500ms);
+    const session client({dir.path("s"), {}, 0}, {.deadline = 500ms});
 
     const auto seen = run(context, client.observe());
 

@@ -1,0 +1,114 @@
+#include "agent/old_workers.hpp"
+
+#include "etcd_http/patroni.hpp"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include <spdlog/spdlog.h>
+
+#include <map>
+#include <utility>
+
+namespace pointsman::agent {
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+using runtime_api::open_session;
+using runtime_api::result;
+
+namespace {
+
+constexpr auto interval = 1s; // a reload may come at any time
+
+void report_cut(std::int64_t pid, const std::vector<open_session>& sessions) {
+    std::map<runtime_api::slot_id, int> counts;
+    for (const open_session& session : sessions)
+        ++counts[session.slot];
+    for (const auto& [slot, count] : counts)
+        spdlog::info(
+            "haproxy: old worker {}: sessions={} slot={} cut, why=\"R9: the member that they are with was demoted or "
+            "is dead\"",
+            pid, count, to_string(slot));
+}
+
+} // namespace
+
+// `rung` keeps a wake-up that comes while a sweep is under way.
+struct old_workers::alarm {
+    explicit alarm(const asio::any_io_executor& ex) : timer(ex) {}
+    asio::steady_timer timer;
+    bool rung{};
+};
+
+old_workers::old_workers(const asio::any_io_executor& executor, runtime_api::master master,
+                         std::function<session_rules()> rules)
+    : executor_(executor), master_(std::move(master)), ask_rules_(std::move(rules)),
+      alarm_(std::make_unique<alarm>(executor)) {}
+
+old_workers::~old_workers() = default;
+
+void old_workers::passed() {
+    session_rules rules = ask_rules_();
+    if (rules == rules_)
+        return;
+    rules_ = std::move(rules);
+    alarm_->rung = true;
+    alarm_->timer.cancel();
+}
+
+asio::awaitable<void> old_workers::run() {
+    for (;;) {
+        alarm_->rung = false;
+        if (any_end(rules_))
+            co_await sweep();
+        if (alarm_->rung)
+            continue;
+        alarm_->timer.expires_after(interval);
+        auto [error] = co_await alarm_->timer.async_wait(asio::as_tuple(asio::use_awaitable));
+        static_cast<void>(error);
+    }
+}
+
+asio::awaitable<void> old_workers::sweep() {
+    const auto workers = co_await master_.old_workers();
+    if (workers.has_error()) {
+        report(workers.error());
+        co_return;
+    }
+    result<void> all;
+    for (const std::int64_t pid : *workers) {
+        const auto swept = co_await sweep_worker(pid);
+        if (swept.has_error())
+            all = swept.error();
+    }
+    report(all);
+}
+
+asio::awaitable<result<void>> old_workers::sweep_worker(std::int64_t pid) {
+    const auto seen = co_await master_.look(pid);
+    if (seen.has_error())
+        co_return seen.error();
+    if (!*seen)
+        co_return result<void>();
+    auto sessions = to_end(rules_, **seen);
+    if (sessions.empty())
+        co_return result<void>();
+    report_cut(pid, sessions);
+    const auto cut = co_await master_.cut(pid, std::move(sessions));
+    co_return cut;
+}
+
+void old_workers::report(const result<void>& swept) {
+    if (swept.has_error()) {
+        if (trouble_.empty())
+            spdlog::error("{}; sessions that old workers hold with a demoted node stay until it answers, trying on",
+                          etcd_http::printable(swept.error().detail, 300));
+        trouble_ = swept.error().detail;
+    } else if (!std::exchange(trouble_, {}).empty()) {
+        spdlog::info("haproxy: the master socket answers again");
+    }
+}
+
+} // namespace pointsman::agent

@@ -1,0 +1,463 @@
+// Pure: see pass.hpp.
+#include "agent/pass.hpp"
+
+#include "agent/desire.hpp"
+#include "agent/placement.hpp"
+#include "agent/planner.hpp"
+#include "etcd_http/patroni.hpp"
+#include "runtime_api/state_file.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <span>
+#include <utility>
+
+namespace pointsman::agent {
+
+using namespace std::chrono_literals;
+using etcd_http::printable;
+using runtime_api::errc;
+using runtime_api::slot;
+
+namespace {
+
+// How many stages a pool may take in one pass; it needs three (take away, re-address, give).
+constexpr int most_stages = 12;
+
+// An address change is carried out by another task of HAProxy's, from 2.9 on: visible in less than a millisecond,
+// mostly (facts 1.3). Looked for this often, this far apart, before it counts as failed.
+constexpr int address_looks = 50;
+constexpr auto address_wait = 1ms;
+
+// A reload is under way: the new worker answers within 50 ms (facts 5.2).
+constexpr int worker_looks = 20;
+constexpr auto worker_wait = 5ms;
+
+std::string name_of(const std::optional<std::string>& member) {
+    return member ? printable(*member) : "-";
+}
+
+// HAProxy has taken a command for the member's slot.
+void time_failover(failover_timer& timer, const std::string& member, const runtime_api::command& taken, time_point at) {
+    const auto* change = std::get_if<runtime_api::set_state>(&taken);
+    if (change && change->state == admin_state::maint)
+        timer.went_to_maint(member, at);
+    if (change && change->state == admin_state::ready)
+        timer.went_to_ready(member, at);
+}
+
+// The first stage of a plan: what can be sent before HAProxy must be looked at again.
+std::vector<planned> first_stage(const std::vector<planned>& steps) {
+    const auto end = std::ranges::find_if(steps, [&steps](const planned& p) { return p.when != steps.front().when; });
+    return {steps.begin(), end};
+}
+
+// What changes by itself is no reason to write the state file anew.
+std::vector<slot> settled(std::vector<slot> slots) {
+    for (slot& s : slots) {
+        s.since_change = {};
+        s.operational = {};
+    }
+    return slots;
+}
+
+} // namespace
+
+// One pool of one cluster: what is remembered of it from pass to pass.
+struct passes::pool {
+    followed_cluster of;
+    const config::pool_settings& settings;
+
+    observed_pool observed{};
+    placement where{};
+    std::vector<desired_slot> desired{}; // empty: nothing is desired (yet)
+    std::vector<planned> steps{};        // from observed to desired
+    bool was_in_step{};                  // at the end of the last pass
+    std::vector<desired_slot> settled{}; // what was desired then
+    std::string trouble{};               // as told last; empty: none
+    failover_timer timer{};              // of a primary pool
+    std::vector<slot> kept_slots{};      // whose rows are kept for the state file
+    std::string kept_rows{};
+
+    // Of the pass under way.
+    bool failed{};
+    int stages{};                   // sent
+    std::vector<planned> sent{};    // the last of them
+    std::vector<planned> sending{}; // the one that is being sent
+    std::size_t taken{};            // how many of its commands HAProxy has taken
+    int looks{};                    // at an address that has not changed yet
+
+    const std::string& scope() const { return of.settings.scope; }
+    const std::string& backend() const { return settings.backend; }
+};
+
+passes::passes(std::vector<followed_cluster> clusters, std::string haproxy) : haproxy_(std::move(haproxy)) {
+    for (const followed_cluster& c : clusters) {
+        for (const config::pool_settings& settings : c.settings.pools)
+            pools_.push_back(pool{.of = c, .settings = settings});
+    }
+}
+
+passes::~passes() = default;
+passes::passes(passes&&) noexcept = default;
+
+todo passes::begin() {
+    for (pool& p : pools_) {
+        p.failed = false;
+        p.stages = 0;
+        p.sent.clear();
+        p.looks = 0;
+    }
+    sending_.clear();
+    waited_for_worker_ = 0;
+    drift_reported_ = false;
+    return look{};
+}
+
+todo passes::seen(runtime_api::result<runtime_api::observation> what, time_point now) {
+    if (what.has_error()) {
+        if (what.error().kind == errc::stopping && waited_for_worker_ != worker_looks)
+            return wait_for_new_worker();
+        lose(std::move(what.error().detail));
+        return rest{};
+    }
+    if (!trouble_.empty()) {
+        tell(severity::info, fmt::format("haproxy {}: answers again", haproxy_));
+        trouble_.clear();
+    }
+    report_process(what->process);
+    seen_ = std::move(*what);
+
+    std::map<std::string, std::vector<slot>> backends;
+    for (const slot& s : seen_->slots)
+        backends[s.id.backend()].push_back(s);
+    bool drained = false;
+    for (pool& p : pools_) {
+        auto slots = backends.find(p.backend());
+        take_slots(p, slots == backends.end() ? std::vector<slot>() : std::move(slots->second), now);
+        drained = drained || std::ranges::any_of(p.observed.slots, [](const slot& s) { //
+                      return s.admin == admin_state::drain;
+                  });
+    }
+    if (drained)
+        return count_sessions{};
+    return look_at_pools(now);
+}
+
+// Where the sessions could not be counted, drains go on.
+todo passes::counted(const runtime_api::result<std::vector<runtime_api::server_statistics>>& what, time_point now) {
+    std::map<std::string, std::vector<std::pair<slot_id, std::uint64_t>>> backends;
+    if (what.has_value()) {
+        for (const auto& row : *what) {
+            if (auto id = slot_id::parse(row.backend, row.server))
+                backends[row.backend].emplace_back(std::move(*id), row.sessions);
+        }
+    }
+    for (pool& p : pools_) {
+        for (const auto& [id, sessions] : backends[p.backend()])
+            p.observed.sessions.insert_or_assign(id, sessions);
+    }
+    return look_at_pools(now);
+}
+
+todo passes::look_at_pools(time_point now) {
+    for (pool& p : pools_)
+        decide(p, now);
+    return next_stage();
+}
+
+// Picks what every pool has to send first.
+todo passes::next_stage() {
+    any_sent_ = false;
+    waiting_ = false;
+    for (pool& p : pools_) {
+        if (p.failed || p.steps.empty())
+            continue;
+        if (!drift_reported_)
+            report_drift(p);
+        p.sending = first_stage(p.steps);
+        p.taken = 0;
+        if (p.sending == p.sent) { // HAProxy took these very commands, and the slots are as they were
+            if (p.sending.front().when == stage::re_address && p.looks++ != address_looks)
+                waiting_ = true;
+            else
+                give_up(p,
+                        fmt::format("HAProxy took `{}` but the slot did not change", render(p.sending.front().what)));
+        } else if (p.stages++ == most_stages) {
+            give_up(p, fmt::format("still not in step after {} stages", most_stages));
+        } else {
+            sending_.push_back(&p);
+        }
+    }
+    drift_reported_ = true;
+    return next_batch();
+}
+
+todo passes::next_batch() {
+    if (sending_.empty()) {
+        if (any_sent_)
+            return look{};
+        return waiting_ ? todo(look{address_wait}) : end();
+    }
+    const pool& p = *sending_.front();
+    std::vector<runtime_api::command> commands;
+    for (std::size_t i = p.taken; i != p.sending.size(); ++i)
+        commands.push_back(p.sending[i].what);
+    const auto batch = runtime_api::next_batch(commands);
+    batch_ = batch.size();
+    return send{{batch.begin(), batch.end()}};
+}
+
+todo passes::answered(const runtime_api::result<void>& what, time_point sent, time_point now) {
+    pool& p = *sending_.front();
+    const double took = std::chrono::duration<double, std::milli>(now - sent).count();
+    for (std::size_t i = p.taken; i != p.taken + batch_; ++i) {
+        const planned& step = p.sending[i];
+        const auto owner = std::ranges::find(p.desired, slot_of(step.what), &desired_slot::id);
+        const auto member = owner == p.desired.end() ? std::nullopt : owner->member;
+        tell(what.has_value() ? severity::info : severity::error,
+             fmt::format("cluster {}: command=\"{}\" member={} answer={} ms={:.2f} why=\"{}\"", p.scope(),
+                         render(step.what), name_of(member), what.has_value() ? "ok" : "failed", took, step.why));
+        if (what.has_value() && member)
+            time_failover(p.timer, *member, step.what, now);
+    }
+    if (what.has_error()) {
+        if (what.error().kind == errc::stopping && waited_for_worker_ != worker_looks)
+            return wait_for_new_worker();
+        give_up(p, printable(what.error().detail, 400));
+        sending_.erase(sending_.begin());
+        return next_batch();
+    }
+    any_sent_ = true;
+    p.taken += batch_;
+    if (p.taken == p.sending.size()) {
+        p.sent = std::move(p.sending);
+        p.looks = 0;
+        sending_.erase(sending_.begin());
+    }
+    return next_batch();
+}
+
+// What an old worker was told counts for nothing.
+todo passes::wait_for_new_worker() {
+    ++waited_for_worker_;
+    sending_.clear();
+    for (pool& p : pools_)
+        p.sent.clear();
+    return look{worker_wait};
+}
+
+todo passes::end() {
+    for (pool& p : pools_) {
+        p.was_in_step = !p.desired.empty() && p.steps.empty();
+        p.settled = p.desired;
+        if (p.was_in_step && !p.trouble.empty()) {
+            tell(severity::info, fmt::format("cluster {}: pool {}: in step again", p.scope(), p.backend()));
+            p.trouble.clear();
+        }
+    }
+    keep_rows();
+    return rest{};
+}
+
+bool passes::is_news(const runtime_api::result<runtime_api::process_info>& what) const {
+    if (what.has_error())
+        return trouble_.empty();
+    return !trouble_.empty() || !seen_ || what->stopping || what->pid != seen_->process.pid ||
+           what->start_time != seen_->process.start_time;
+}
+
+// A switchover that was scheduled begins and ends at its time, not at the next resync (R12).
+time_point passes::next(time_point now) const {
+    time_point at = now + resync_interval;
+    for (const pool& p : pools_) {
+        if (const auto change = next_change(p.of.state, now))
+            at = std::min(at, *change);
+    }
+    return at;
+}
+
+// An orphan keeps the time at which it was first seen as one.
+void passes::take_slots(pool& p, std::vector<slot> slots, time_point now) {
+    observed_pool next{.slots = std::move(slots), .sessions = {}, .orphan_since = {}};
+    for (const slot& s : next.slots) {
+        const bool owned = std::ranges::any_of(p.where.slots, [&s](const auto& entry) { return entry.second == s.id; });
+        if (owned || s.admin == admin_state::maint)
+            continue;
+        const auto since = p.observed.orphan_since.find(s.id);
+        next.orphan_since.emplace(s.id, since == p.observed.orphan_since.end() ? now : since->second);
+    }
+    p.observed = std::move(next);
+    for (const auto& [name, id] : p.where.slots) {
+        const auto s = std::ranges::find(p.observed.slots, id, &slot::id);
+        if (s == p.observed.slots.end() || s->admin != admin_state::ready)
+            continue;
+        if (const auto over = p.timer.seen_ready(name, now)) {
+            tell(severity::info, fmt::format("cluster {}: pool {}: {}", p.scope(), p.backend(), describe(*over)));
+            failovers_.push_back({p.scope(), p.backend(), *over});
+        }
+    }
+}
+
+void passes::decide(pool& p, time_point now) {
+    p.desired.clear();
+    p.steps.clear();
+    const cluster& c = p.of.state;
+    if (p.settings.role == config::pool_role::primary)
+        p.timer.look(c, check_of(p.settings));
+    if (p.observed.slots.empty()) {
+        give_up(p,
+                fmt::format("HAProxy has no backend {} with slots: add it to haproxy.cfg (`pointsman haproxy-config` "
+                            "prints it); nothing is routed there",
+                            p.backend()));
+        return;
+    }
+    if (!c.known || c.members.empty())
+        return; // R5: nothing known is not nothing there
+    std::vector<candidate> candidates;
+    for (const auto& [name, m] : c.members)
+        candidates.push_back({name, p.settings.use_proxy_url ? m.proxy : m.connect, c.last_leader == name});
+    placement next = place(p.observed.slots, std::move(candidates), p.where);
+    report_placement(p, next);
+    p.where = std::move(next);
+    p.desired = desire(p.of.settings, p.settings, c, p.observed, p.where, readable(c, p.of.poll_interval, now), now);
+    p.steps = plan(p.observed.slots, p.desired);
+}
+
+void passes::report_placement(const pool& p, const placement& next) {
+    for (const std::string& name : next.without_slot) {
+        if (!std::ranges::count(p.where.without_slot, name))
+            tell(severity::error, fmt::format("cluster {}: pool {}: no free slot for member {}: it is not served; more "
+                                              "slots are needed in haproxy.cfg (server-template)",
+                                              p.scope(), p.backend(), printable(name)));
+    }
+    for (const auto& [name, other] : next.same_address) {
+        if (!p.where.same_address.contains(name))
+            tell(severity::warning,
+                 fmt::format("cluster {}: pool {}: member {} has the address of {} and gets no slot of its own",
+                             p.scope(), p.backend(), printable(name), printable(other)));
+    }
+}
+
+// Drift: the pool was in step, what is desired of a slot is the same as then, and yet the slot differs.
+void passes::report_drift(const pool& p) {
+    if (!p.was_in_step || p.settled.size() != p.desired.size())
+        return;
+    for (std::size_t i = 0; i != p.desired.size(); ++i) {
+        const desired_slot& want = p.desired[i];
+        const desired_slot& before = p.settled[i];
+        const bool same = want.where == before.where && want.state == before.state && want.weight == before.weight &&
+                          want.check == before.check;
+        const bool differs =
+            std::ranges::any_of(p.steps, [&want](const planned& s) { return slot_of(s.what) == want.id; });
+        if (same && differs)
+            tell(severity::warning,
+                 fmt::format("cluster {}: pool {}: slot {} drifted: somebody else changed it, or HAProxy was "
+                             "restarted; putting it back to {}",
+                             p.scope(), p.backend(), to_string(want.id), to_string(want.state)));
+    }
+}
+
+void passes::give_up(pool& p, std::string why) {
+    p.failed = true;
+    if (p.trouble != why)
+        tell(severity::error, fmt::format("cluster {}: pool {}: {}; trying again in {} s", p.scope(), p.backend(), why,
+                                          resync_interval.count()));
+    p.trouble = std::move(why);
+}
+
+void passes::lose(std::string why) {
+    if (trouble_.empty())
+        tell(severity::error,
+             fmt::format("{}; no slot can be changed until it answers, trying on", printable(why, 300)));
+    trouble_ = std::move(why);
+}
+
+void passes::report_process(const runtime_api::process_info& next) {
+    if (!seen_)
+        tell(severity::info, fmt::format("haproxy {}: version {}, process {}", haproxy_, next.version, next.pid));
+    else if (seen_->process.pid != next.pid || seen_->process.start_time != next.start_time)
+        tell(severity::warning, fmt::format("haproxy {}: another process: {} instead of {}: it was reloaded or "
+                                            "restarted, its slots are checked",
+                                            haproxy_, next.pid, seen_->process.pid));
+}
+
+// A pool that is being changed keeps the rows that it had: others would bring back what is being undone.
+void passes::keep_rows() {
+    std::optional<runtime_api::state_rows> rows;
+    for (pool& p : pools_) {
+        const bool right = p.was_in_step || (p.desired.empty() && p.kept_rows.empty());
+        auto slots = settled(p.observed.slots);
+        if (!right || slots == p.kept_slots)
+            continue;
+        if (!rows)
+            rows = runtime_api::restorable_rows(seen_->dump);
+        state_head_ = rows->head;
+        p.kept_slots = std::move(slots);
+        p.kept_rows = std::move(rows->of_backend[p.backend()]);
+        state_changed_ = true;
+    }
+}
+
+std::optional<std::string> passes::state_file() {
+    if (!std::exchange(state_changed_, false))
+        return std::nullopt;
+    std::string text = state_head_;
+    for (const pool& p : pools_)
+        text += p.kept_rows;
+    return text;
+}
+
+session_rules passes::rules_of_sessions() const {
+    session_rules rules;
+    for (const pool& p : pools_) {
+        session_rule rule;
+        bool writer = false;
+        for (std::size_t i = 0; i < p.desired.size(); ++i) {
+            const desired_slot& d = p.desired[i];
+            const auto& where = d.where ? d.where : p.observed.slots[i].where;
+            if (!d.member || !where)
+                continue;
+            rule.ends.insert_or_assign(*where, d.cut);
+            writer = writer || d.state == admin_state::ready;
+        }
+        rule.others_end = writer && p.settings.role == config::pool_role::primary;
+        rules.insert_or_assign(p.backend(), std::move(rule));
+    }
+    return rules;
+}
+
+std::vector<slot_row> passes::rows() const {
+    std::vector<slot_row> result;
+    for (const pool& p : pools_) {
+        for (std::size_t i = 0; i != p.observed.slots.size(); ++i) {
+            slot_row row = row_of(p.observed.slots[i]);
+            if (i < p.desired.size()) {
+                const desired_slot& want = p.desired[i];
+                row.member = want.member;
+                row.desired = std::string(to_string(want.state));
+                row.in_step =
+                    std::ranges::none_of(p.steps, [&want](const planned& s) { return slot_of(s.what) == want.id; });
+                row.why = want.why;
+            }
+            result.push_back(std::move(row));
+        }
+    }
+    return result;
+}
+
+notes passes::take_notes() {
+    return std::exchange(notes_, {});
+}
+
+std::vector<ended_failover> passes::take_failovers() {
+    return std::exchange(failovers_, {});
+}
+
+void passes::tell(severity how, std::string text) {
+    notes_.push_back({how, std::move(text)});
+}
+
+} // namespace pointsman::agent

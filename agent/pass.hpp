@@ -1,0 +1,134 @@
+// Pure: the loop's decisions (design 6): what to do with HAProxy next, given what it said last, until every pool is in
+// step. The reconciler carries them out.
+//
+// Level-triggered: each pass reads the whole state of HAProxy and compares. A plan is carried out stage by stage, and
+// after each stage everything is observed and planned anew, so that a slot is given only after what had to be taken
+// away is seen to be away. A command that fails ends the pass of its pool, not of the others (R14); the next pass
+// begins from what HAProxy says then.
+#pragma once
+
+#include "agent/cluster.hpp"
+#include "agent/failover.hpp"
+#include "agent/left_behind.hpp"
+#include "agent/note.hpp"
+#include "agent/placement.hpp"
+#include "agent/slot_map.hpp"
+#include "config/settings.hpp"
+#include "runtime_api/command.hpp"
+#include "runtime_api/server_state.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace pointsman::agent {
+
+// Read HAProxy (`show info` and `show servers state` of one process) so much later.
+struct look {
+    std::chrono::milliseconds after{};
+};
+// Read `show stat`: a slot is drained, and the end of that depends on its sessions.
+struct count_sessions {};
+// Send these in one exchange.
+struct send {
+    std::vector<runtime_api::command> batch;
+};
+// The pass is over.
+struct rest {};
+
+using todo = std::variant<look, count_sessions, send, rest>;
+
+// A cluster as it is followed.
+struct followed_cluster {
+    const config::cluster_settings& settings;
+    const cluster& state;
+    std::chrono::milliseconds poll_interval;
+};
+
+// A failover of a pool that has ended.
+struct ended_failover {
+    std::string scope;
+    std::string backend;
+    failover what;
+};
+
+class passes {
+public:
+    // How often HAProxy is looked at when nothing happens: drift is repaired within this time (R7).
+    static constexpr std::chrono::seconds resync_interval{1};
+
+    // What `clusters` refer to must outlive this. `haproxy` is what messages call it.
+    passes(std::vector<followed_cluster> clusters, std::string haproxy);
+    ~passes();
+    passes(passes&&) noexcept;
+
+    // A new pass begins; whatever the last one had left is dropped.
+    todo begin();
+    // The answers to what was to be done, in its order.
+    todo seen(runtime_api::result<runtime_api::observation> what, time_point now);
+    todo counted(const runtime_api::result<std::vector<runtime_api::server_statistics>>& what, time_point now);
+    todo answered(const runtime_api::result<void>& what, time_point sent, time_point now);
+
+    // Between two passes: whether what `show info` says is a reason for one at once: another process (R8), or one that
+    // answers again or no longer.
+    bool is_news(const runtime_api::result<runtime_api::process_info>& what) const;
+
+    // When to begin the next pass if nothing else is a reason: the resync, or what changes by itself before it.
+    time_point next(time_point now) const;
+
+    // The slot map as seen last; empty before that.
+    std::vector<slot_row> rows() const;
+
+    // Which sessions may stay, as decided last (R9).
+    session_rules rules_of_sessions() const;
+
+    // The text of HAProxy's server-state file: of each pool the rows of when it was last right (R8). Of a pool that is
+    // not known (yet) those that HAProxy has. nullopt: as it was when last asked.
+    std::optional<std::string> state_file();
+
+    // What there is to tell since the last call.
+    notes take_notes();
+    std::vector<ended_failover> take_failovers();
+
+private:
+    struct pool;
+
+    todo look_at_pools(time_point now);
+    todo next_stage();
+    todo next_batch();
+    todo wait_for_new_worker();
+    todo end();
+    void decide(pool& p, time_point now);
+    void take_slots(pool& p, std::vector<runtime_api::slot> slots, time_point now);
+    void give_up(pool& p, std::string why);
+    void lose(std::string why);
+    void report_process(const runtime_api::process_info& next);
+    void report_placement(const pool& p, const placement& next);
+    void report_drift(const pool& p);
+    void keep_rows();
+    void tell(severity how, std::string text);
+
+    std::string haproxy_;
+    std::vector<pool> pools_; // in the order of the configuration
+
+    std::optional<runtime_api::observation> seen_; // newest
+    std::string trouble_;                          // why HAProxy could not be read, as told; empty: it could
+
+    // Of the pass under way.
+    int waited_for_worker_{};
+    bool drift_reported_{};
+    std::vector<pool*> sending_; // pools with a stage to send, the one that is being sent first
+    std::size_t batch_{};        // how many of its commands are under way
+    bool any_sent_{};
+    bool waiting_{}; // for an address to change
+
+    std::string state_head_;
+    bool state_changed_{};
+    notes notes_;
+    std::vector<ended_failover> failovers_;
+};
+
+} // namespace pointsman::agent
