@@ -77,17 +77,27 @@ std::string check_path(const config::pool_settings& pool) {
 
 // While no slot is usable, the server `hold` is, and a connection waits in retries on its closed port, a second each;
 // with Lua most never come so far (hold.lua). The count of free connections tells the two apart, for `nbsrv` does not.
-std::string hold_lines(const std::string& backend, bool lua) {
+// Where a process that was replaced finds the one that replaced it.
+std::string own_port(const config::listen_address& bind) {
+    const bool any = bind.host.empty() || bind.host == "0.0.0.0";
+    return host_and_port(any ? "127.0.0.1" : bind.host == "::" ? "::1" : bind.host, bind.port);
+}
+
+std::string hold_lines(const std::string& backend, bool lua, bool binds) {
     std::string text = "    # While no slot is usable, new connections wait";
     if (lua)
         text += fmt::format(
             R"( in hold.lua, which gives up just before `inspect-delay`.
     tcp-request inspect-delay 40s
     tcp-request content lua.hold {0} if {{ be_conn_free({0}) ge 1000000 }}
-    # What a dying slot refuses is tried again every second, on another slot or, while there is none, on a closed port:
+{1}    # What a dying slot refuses is tried again every second, on another slot or, while there is none, on a closed port:
     # `hold` must be refused, and only it may have a million connections free.
 )",
-            backend);
+            backend,
+            binds ? fmt::format("    # Those that wait when HAProxy is reloaded go on to the new process.\n"
+                                "    use_backend {0}_anew if {{ stopping }} {{ be_conn_free({0}) ge 1000000 }}\n",
+                                backend)
+                  : "");
     else
         text += R"(: they are tried every second on `hold`, a closed port that refuses
     # them, until there is a slot.
@@ -125,13 +135,16 @@ std::string pool_section(const config::pool_settings& pool, const config::tls_se
     # The slots, for 8 members at most. The name is never resolved: from the state file HAProxy restores the
     # addresses of servers with a name only. 8008 is the port of Patroni's REST API.
 {tls_note}    server-template pg 1-8 slot.invalid:1 init-addr last,127.0.0.1 check port 8008{slot_options} disabled
-)",
+{anew})",
         fmt::arg("role", pool.role == config::pool_role::primary ? "The primary: reads and writes."
                          : pool.fallback_primary                 ? "The replicas; the primary while no replica is fit."
                                                                  : "The replicas."),
-        fmt::arg("head", head), fmt::arg("hold", hold_lines(pool.backend, lua)),
+        fmt::arg("head", head), fmt::arg("hold", hold_lines(pool.backend, lua, pool.bind.has_value())),
         fmt::arg("check", word(check_path(pool))), fmt::arg("tls_note", tls_note),
-        fmt::arg("slot_options", slot_options));
+        fmt::arg("slot_options", slot_options),
+        fmt::arg("anew", lua && pool.bind ? fmt::format("\nbackend {}_anew\n    server self {}\n", pool.backend,
+                                                        own_port(*pool.bind))
+                                          : ""));
 }
 
 } // namespace

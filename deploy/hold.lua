@@ -3,11 +3,15 @@
 --     lua-load /etc/pointsman/hold.lua
 --     tcp-request inspect-delay 40s
 --     tcp-request content lua.hold primary if { be_conn_free(primary) ge 1000000 }
+--     use_backend primary_anew if { stopping } { be_conn_free(primary) ge 1000000 }
 --     server hold 127.0.0.1:1 backup maxconn 2000000
 --
 -- The server `hold` is on a closed port. It is used only while no slot is, and then it alone has a million connections
 -- free: that is how the condition tells. It is also the hold of last resort, in steps of a second (`retries`): of what a
 -- dying slot refused before anybody knew, and of everything where HAProxy has no Lua.
+--
+-- A reload leaves those that wait in the old process, whose slots never change again: they go on to the new process, by its
+-- own port (the backend `..._anew`), and wait there.
 --
 -- HAProxy calls this once for each step. A connection goes on as soon as the pool has a usable slot. When the time is
 -- up, the client is told so in PostgreSQL's own words. No tune.lua setting is needed.
@@ -46,7 +50,8 @@ local function refusal(pool)
 end
 
 local function hold(txn, pool)
-    if txn.f:be_conn_free(pool) < 1000000 then
+    local stopping = txn.f:stopping() -- 0 or 1, in some versions a boolean
+    if txn.f:be_conn_free(pool) < 1000000 or stopping == 1 or stopping == true then
         return act.CONTINUE
     end
     if not txn.req:may_recv() then -- the client has gone

@@ -72,6 +72,9 @@ TEST_CASE("haproxy config: a primary pool is as the design wants it", "[haproxy_
              "option redispatch 1",
              "tcp-request inspect-delay 40s",
              "tcp-request content lua.hold primary if { be_conn_free(primary) ge 1000000 }",
+             "use_backend primary_anew if { stopping } { be_conn_free(primary) ge 1000000 }",
+             "backend primary_anew",
+             "server self 127.0.0.1:5000",
              "option httpchk HEAD /master",
              "http-check expect status 200",
              "default-server inter 2s fall 3 rise 2 on-marked-down shutdown-sessions",
@@ -130,6 +133,7 @@ TEST_CASE("haproxy config: a pool without bind is a backend", "[haproxy_config]"
     CHECK(has_line(text, "backend primary"));
     CHECK_FALSE(has_line(text, "listen primary"));
     CHECK_FALSE(has_line(text, "bind :5000"));
+    CHECK(text.find("primary_anew") == std::string::npos); // only the frontend that leads here knows the port
     CHECK(has_line(text, "tcp-request content lua.hold primary if { be_conn_free(primary) ge 1000000 }"));
 }
 
@@ -143,6 +147,7 @@ TEST_CASE("haproxy config: addresses, weights and every cluster's pools are prin
     const auto text = agent::haproxy_config(settings);
 
     CHECK(has_line(text, "bind [fd00::1]:5000"));
+    CHECK(has_line(text, "server self [fd00::1]:5000"));
     CHECK(has_line(
         text, "server-template pg 1-8 slot.invalid:1 init-addr last,127.0.0.1 check port 8008 weight 100 disabled"));
     CHECK(has_line(text, "listen other"));

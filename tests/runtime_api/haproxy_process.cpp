@@ -18,19 +18,23 @@
 namespace pointsman::test {
 namespace {
 
-// HAProxy binds its sockets some time before it serves them.
-bool answers(const std::string& path) {
+// Whether this process serves the socket, which it binds some time before, and may share with one that it replaces.
+bool serves(const std::string& path, pid_t pid) {
     sockaddr_un where{};
     where.sun_family = AF_UNIX;
     std::memcpy(where.sun_path, path.c_str(), path.size() + 1);
     const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     constexpr std::string_view question = "show info\n";
     pollfd answer{fd, POLLIN, 0};
-    const bool answered = ::connect(fd, reinterpret_cast<const sockaddr*>(&where), sizeof where) == 0 &&
-                          ::send(fd, question.data(), question.size(), MSG_NOSIGNAL) > 0 &&
-                          ::poll(&answer, 1, 5000) == 1 && (answer.revents & POLLIN) != 0;
+    std::string text;
+    if (::connect(fd, reinterpret_cast<const sockaddr*>(&where), sizeof where) == 0 &&
+        ::send(fd, question.data(), question.size(), MSG_NOSIGNAL) > 0) {
+        char part[4096];
+        for (ssize_t size = 0; ::poll(&answer, 1, 5000) == 1 && (size = ::read(fd, part, sizeof part)) > 0;)
+            text.append(part, static_cast<std::size_t>(size));
+    }
     ::close(fd);
-    return answered;
+    return text.find("\nPid: " + std::to_string(pid) + '\n') != std::string::npos;
 }
 
 } // namespace
@@ -39,7 +43,7 @@ std::string haproxy_process::preamble(const scratch_dir& dir) {
     return "global\n"
            "    stats socket " +
            dir.path("admin.sock") +
-           " level admin\n"
+           " level admin expose-fd listeners\n"
            "defaults\n"
            "    mode tcp\n"
            "    timeout connect 1s\n"
@@ -47,11 +51,13 @@ std::string haproxy_process::preamble(const scratch_dir& dir) {
            "    timeout server 1m\n";
 }
 
-haproxy_process::haproxy_process(const scratch_dir& dir, std::string_view configuration)
+haproxy_process::haproxy_process(const scratch_dir& dir, std::string_view configuration, const haproxy_process* before)
     : socket_(dir.path("admin.sock")), log_(dir.path("haproxy.log")) {
     const std::string file = dir.path("haproxy.cfg");
     write_text(file, configuration);
-    ::unlink(socket_.c_str()); // of a HAProxy before this one
+    if (!before)
+        ::unlink(socket_.c_str()); // of a HAProxy that has ended
+    const std::string old = before ? std::to_string(before->pid()) : "";
 
     const pid_t parent = ::getpid();
     pid_ = ::fork();
@@ -64,14 +70,18 @@ haproxy_process::haproxy_process(const scratch_dir& dir, std::string_view config
             ::_exit(127);
         ::dup2(output, STDOUT_FILENO);
         ::dup2(output, STDERR_FILENO);
-        ::execl("/usr/sbin/haproxy", "haproxy", "-db", "-f", file.c_str(), nullptr);
+        if (before)
+            ::execl("/usr/sbin/haproxy", "haproxy", "-db", "-f", file.c_str(), "-x", socket_.c_str(), "-sf",
+                    old.c_str(), nullptr);
+        else
+            ::execl("/usr/sbin/haproxy", "haproxy", "-db", "-f", file.c_str(), nullptr);
         ::_exit(127);
     }
 
     const bool decided = wait_until([this] {
         if (::waitpid(pid_, nullptr, WNOHANG) == pid_)
             pid_ = -1;
-        return pid_ < 0 || answers(socket_);
+        return pid_ < 0 || serves(socket_, pid_);
     });
     if (!decided || pid_ < 0) {
         end();

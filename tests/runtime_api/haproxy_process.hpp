@@ -14,11 +14,13 @@ namespace pointsman::test {
 // object, and by the kernel's hand where the test itself is killed.
 class haproxy_process {
 public:
-    // The beginning of every configuration: a stats socket at admin.sock, and the timeouts that HAProxy wants.
+    // The beginning of every configuration: a stats socket at admin.sock that hands its listeners on, and the timeouts
+    // that HAProxy wants.
     static std::string preamble(const scratch_dir& dir);
 
     // Writes `configuration` to haproxy.cfg and starts HAProxy with it; back when its socket answers.
-    haproxy_process(const scratch_dir& dir, std::string_view configuration);
+    // `before`: the process that it replaces, as a seamless reload does; that one goes on with its connections.
+    haproxy_process(const scratch_dir& dir, std::string_view configuration, const haproxy_process* before = nullptr);
     haproxy_process(const haproxy_process&) = delete;
     haproxy_process& operator=(const haproxy_process&) = delete;
     ~haproxy_process() { end(); }

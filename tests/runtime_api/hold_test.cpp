@@ -58,12 +58,13 @@ std::string first_words(tcp::socket& client, std::size_t most = 7) {
     return text;
 }
 
-// The hold as `pointsman haproxy-config` prints it.
+// The hold as `pointsman haproxy-config` prints it, and what follows the pool.
 std::string hold_lines(const std::string& bound) {
     std::string text = "    server hold 127.0.0.1:1 backup maxconn 2000000\n    retries 40\n    option redispatch 1\n";
     if (bound != no_lua)
         text += "    tcp-request inspect-delay 40s\n"
-                "    tcp-request content lua.hold primary if { be_conn_free(primary) ge 1000000 }\n";
+                "    tcp-request content lua.hold primary if { be_conn_free(primary) ge 1000000 }\n"
+                "    use_backend primary_anew if { stopping } { be_conn_free(primary) ge 1000000 }\n";
     return text;
 }
 
@@ -72,11 +73,13 @@ std::string hold_lines(const std::string& bound) {
 struct held_pool {
     held_pool(const std::string& ip, const std::string& bound)
         : front(asio::ip::make_address(ip), 5000),
-          haproxy(dir, haproxy_process::preamble(dir) +
-                           (bound == no_lua ? "" : "global\n    lua-load " + hold_lua(dir, bound)) +
-                           "\nlisten primary\n    bind " + ip + ":5000\n" + hold_lines(bound) +
-                           "    server-template pg 1-2 slot.invalid:1 init-addr last,127.0.0.1 disabled\n"),
-          server(context, tcp::endpoint(front.address(), 0)), control({haproxy.socket(), {}, 0}) {
+          configuration(haproxy_process::preamble(dir) +
+                        (bound == no_lua ? "" : "global\n    lua-load " + hold_lua(dir, bound)) +
+                        "\nlisten primary\n    bind " + ip + ":5000\n" + hold_lines(bound) +
+                        "    server-template pg 1-2 slot.invalid:1 init-addr last,127.0.0.1 disabled\n" +
+                        "backend primary_anew\n    server self " + ip + ":5000\n"),
+          haproxy(dir, configuration), server(context, tcp::endpoint(front.address(), 0)),
+          control({haproxy.socket(), {}, 0}) {
         execute(set_address{slot, *address::parse(ip, server.local_endpoint().port())});
     }
 
@@ -141,6 +144,7 @@ struct held_pool {
     const slot_id other = *slot_id::parse("primary", "pg2");
     const scratch_dir dir;
     tcp::endpoint front;
+    const std::string configuration;
     haproxy_process haproxy;
     asio::io_context context{1};
     tcp::acceptor server;
@@ -269,6 +273,25 @@ TEST_CASE("hold: without Lua, connections wait in retries", "[hold]") {
     CHECK(clock_type::now() - ready < 3s); // a step is 1 s
     for (auto& client : clients)
         CHECK(first_words(client) == "welcome");
+}
+
+TEST_CASE("hold: a reload takes those that wait along, in what they have said already", "[hold]") {
+    held_pool pool("127.0.31.51", "39");
+    auto clients = pool.connect(20);
+    REQUIRE(wait_until([&pool] { return pool.connections() == "20"; }));
+
+    const haproxy_process next(pool.dir, pool.configuration, &pool.haproxy);
+    REQUIRE(wait_until([&pool] { return pool.connections() == "20"; })); // in the new process
+    pool.execute(set_address{pool.slot, *address::parse("127.0.31.51", pool.server.local_endpoint().port())});
+    pool.execute(set_state{pool.slot, admin_state::ready});
+
+    CHECK(pool.serve(20) == 20);
+    for (auto& client : clients)
+        CHECK(first_words(client) == "welcome");
+    std::string heard(5, '\0');
+    REQUIRE(readable(pool.sessions[0].native_handle()));
+    asio::read(pool.sessions[0], asio::buffer(heard));
+    CHECK(heard == "hello");
 }
 
 TEST_CASE("hold: limits on the slots do not look like a pool without slots", "[hold]") {
