@@ -86,6 +86,10 @@ asio::awaitable<void> cluster_watch::run() {
 void cluster_watch::take_keys(const etcd_http::key_snapshot& snapshot) {
     const auto view = etcd_http::parse_cluster(snapshot.keys, prefix_, snapshot.revision);
     const bool first = !cluster_.known;
+    if (!first && snapshot.store != store_)
+        spdlog::warn("cluster {}: another store of etcd is followed from now on: revision {} of cluster {}",
+                     settings_.scope, snapshot.revision, snapshot.cluster_id);
+    store_ = snapshot.store;
     const auto members_before = cluster_.members.size();
     const view_change change = take_view(cluster_, view, now(), std::chrono::system_clock::now());
     if (first) {
@@ -128,17 +132,27 @@ void cluster_watch::etcd_confirmed() {
     if (!etcd_trouble_.empty()) {
         spdlog::info("cluster {}: etcd answers again", settings_.scope);
         etcd_trouble_.clear();
+        etcd_gone_back_ = false;
     }
 }
 
 void cluster_watch::etcd_failed(const etcd_http::failure& why) {
     if (etcd_trouble_ == why.detail)
         return;
-    if (etcd_trouble_.empty())
+    // A store that was wiped or restored comes after an etcd that was away: that is worth a line whatever was told
+    // before.
+    const bool gone_back = why.kind == etcd_http::errc::gone_back;
+    if (gone_back && !etcd_gone_back_)
+        spdlog::error(
+            "cluster {}: {}: etcd was wiped, restored or replaced; members and slots stay as they are, and the new "
+            "store is followed when nothing else has answered for {} s",
+            settings_.scope, printable(why.detail, 300), etcd_http::key_cache::trial.count());
+    else if (etcd_trouble_.empty())
         spdlog::warn("cluster {}: {}; members and slots stay as they are, roles are followed by probes, trying on",
                      settings_.scope, printable(why.detail, 300));
     else
         spdlog::debug("cluster {}: {}", settings_.scope, printable(why.detail, 300));
+    etcd_gone_back_ = etcd_gone_back_ || gone_back;
     etcd_trouble_ = why.detail;
 }
 

@@ -12,6 +12,7 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -84,6 +85,8 @@ private:
     std::map<std::pair<std::string, std::string>, std::unique_ptr<prober>> probers_; // by member and path
     std::map<std::string, std::string> refused_; // member → reason, as logged last
     std::string etcd_trouble_;                   // as logged last; empty: none
+    bool etcd_gone_back_{};                      // told since etcd answered last
+    std::uint64_t store_{};                      // the store of etcd that is followed (key_cache.hpp)
     task_group tasks_;
 };
 
