@@ -86,6 +86,14 @@ wish stand_back() {
     return {admin_state::drain, "R12: a switchover away from it was asked for", false, false};
 }
 
+// Whether any other member's node says that it is the writer.
+bool another_says_yes(const scene& s, const std::string& name) {
+    return std::ranges::any_of(s.c.members, [&s, &name](const auto& other) {
+        const health* theirs = find_health(other.second, s.primary_check);
+        return other.first != name && theirs && says(*theirs, answer::yes);
+    });
+}
+
 // Whether the member that has a slot in service keeps it (R2, R3): everything but the leader key naming another.
 wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at, const health* h) {
     if (s.key_names_another(name))
@@ -105,7 +113,7 @@ wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at
                 case refusal::stopping: return drain(s, at, "R12: PostgreSQL is being stopped");
                 case refusal::soft: break;
             }
-            if (h->in_a_row < 2 || s.now - h->since < second_no)
+            if (h->in_a_row < 2 || s.now - h->since < (another_says_yes(s, name) ? second_no : lone_no))
                 return as_it_is(at, "R2: held on a first no: " + describe(*h));
             return cut_off("R2: a second no: " + describe(*h));
         case answer::unknown: break;
@@ -131,10 +139,7 @@ bool may_become_writer(const scene& s, const std::string& name) {
         return false;
     if (s.etcd_readable)
         return s.key_names(name) && h->sent >= s.c.leader_since;
-    return std::ranges::none_of(s.c.members, [&s, &name](const auto& other) {
-        const health* theirs = find_health(other.second, s.primary_check);
-        return other.first != name && theirs && says(*theirs, answer::yes);
-    });
+    return !another_says_yes(s, name);
 }
 
 std::string why_not_writer(const scene& s, const std::string& name) {

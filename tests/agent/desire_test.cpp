@@ -94,15 +94,31 @@ TEST_CASE("desire: R2 nobody comes in while the leader key is gone", "[desire]")
     CHECK(w.desired("primary") == "n1=maint n2=maint n3=maint");
 }
 
-TEST_CASE("desire: R2 a running primary's single 503 holds, a second one a second later does not", "[desire]") {
+TEST_CASE("desire: R2 the noes of a running primary count for 5 s, or 1 s where another says yes", "[desire]") {
     world w = steady();
     const node_says lost_the_lock{.status = 503, .role = "master"};
     w.says("n1", lost_the_lock);
     CHECK(w.plan("primary").empty());
     w.passes(200ms).says("n1", lost_the_lock);
     CHECK(w.plan("primary").empty());
-    w.passes(800ms).says("n1", lost_the_lock);
+
+    SECTION("nobody else claims to be the writer") {
+        w.passes(4700ms).says("n1", lost_the_lock);
+        CHECK(w.plan("primary").empty());
+        w.passes(100ms).says("n1", lost_the_lock);
+    }
+    SECTION("another does, though the key does not name it") {
+        w.says("n2", writable()).passes(700ms).says("n1", lost_the_lock);
+        CHECK(w.plan("primary").empty());
+        w.passes(100ms).says("n1", lost_the_lock);
+    }
     CHECK(w.desired("primary") == "n1=maint+cut n2=maint n3=maint pg4=maint");
+}
+
+TEST_CASE("desire: R2 the first no of a running primary is none, however late the second comes", "[desire]") {
+    world w = steady();
+    w.says("n1", {.status = 503, .role = "master"}).passes(30s);
+    CHECK(w.plan("primary").empty());
 }
 
 TEST_CASE("desire: R2 a single no between two yeses is forgotten", "[desire]") {
