@@ -78,6 +78,7 @@ struct passes::pool {
     std::vector<desired_slot> settled{}; // what was desired then
     std::string trouble{};               // as told last; empty: none
     failover_timer timer{};              // of a primary pool
+    bool check_is_new{};                 // another process has its slots: none has passed a check of it yet
     std::vector<slot> kept_slots{};      // whose rows are kept for the state file
     std::string kept_rows{};
 
@@ -233,6 +234,8 @@ todo passes::answered(const runtime_api::result<void>& what, time_point sent, ti
     any_sent_ = true;
     p.taken += batch_;
     if (p.taken == p.sending.size()) {
+        if (p.sending.front().when == stage::give)
+            p.check_is_new = false;
         p.sent = std::move(p.sending);
         p.looks = 0;
         sending_.erase(sending_.begin());
@@ -324,6 +327,22 @@ void passes::decide(pool& p, time_point now) {
     p.where = std::move(next);
     p.desired = desire(p.of.settings, p.settings, c, p.observed, p.where, readable(c, p.of.poll_interval, now), now);
     p.steps = plan(p.observed.slots, p.desired);
+    trust_new_process(p);
+}
+
+// What HAProxy has restored from its state file is UP with the health of a slot that has just left maint: until a check
+// of the new process has passed, one that fails takes it down and cuts its sessions (seen on 2.6.12).
+void passes::trust_new_process(pool& p) {
+    if (!p.check_is_new)
+        return;
+    for (std::size_t i = 0; i != p.desired.size(); ++i) {
+        const slot& s = p.observed.slots[i];
+        const runtime_api::command full_health = runtime_api::restore_health{s.id};
+        if (s.admin == admin_state::ready && p.desired[i].state == admin_state::ready && s.check_configured &&
+            !std::ranges::count(p.steps, full_health, &planned::what))
+            p.steps.push_back({stage::give, full_health, "R3: one failed check is not enough"});
+    }
+    p.check_is_new = !p.steps.empty();
 }
 
 void passes::report_placement(const pool& p, const placement& next) {
@@ -350,8 +369,9 @@ void passes::report_drift(const pool& p) {
         const desired_slot& before = p.settled[i];
         const bool same = want.where == before.where && want.state == before.state && want.weight == before.weight &&
                           want.check == before.check;
-        const bool differs =
-            std::ranges::any_of(p.steps, [&want](const planned& s) { return slot_of(s.what) == want.id; });
+        const bool differs = std::ranges::any_of(p.steps, [&want](const planned& s) {
+            return slot_of(s.what) == want.id && !std::holds_alternative<runtime_api::restore_health>(s.what);
+        });
         if (same && differs)
             tell(severity::warning,
                  fmt::format("cluster {}: pool {}: slot {} drifted: somebody else changed it, or HAProxy was "
@@ -378,10 +398,14 @@ void passes::lose(std::string why) {
 void passes::report_process(const runtime_api::process_info& next) {
     if (!seen_)
         tell(severity::info, fmt::format("haproxy {}: version {}, process {}", haproxy_, next.version, next.pid));
-    else if (seen_->process.pid != next.pid || seen_->process.start_time != next.start_time)
-        tell(severity::warning, fmt::format("haproxy {}: another process: {} instead of {}: it was reloaded or "
-                                            "restarted, its slots are checked",
-                                            haproxy_, next.pid, seen_->process.pid));
+    if (!seen_ || (seen_->process.pid == next.pid && seen_->process.start_time == next.start_time))
+        return;
+    tell(severity::warning,
+         fmt::format("haproxy {}: another process: {} instead of {}: it was reloaded or restarted, its "
+                     "slots are checked",
+                     haproxy_, next.pid, seen_->process.pid));
+    for (pool& p : pools_)
+        p.check_is_new = true;
 }
 
 // A pool that is being changed keeps the rows that it had: others would bring back what is being undone.

@@ -102,6 +102,7 @@ private:
     todo wait_for_new_worker();
     todo end();
     void decide(pool& p, time_point now);
+    void trust_new_process(pool& p);
     void take_slots(pool& p, std::vector<runtime_api::slot> slots, time_point now);
     void give_up(pool& p, std::string why);
     void lose(std::string why);

@@ -254,6 +254,33 @@ TEST_CASE("pass: HAProxy replaced by one that has lost its slots gets them back 
     CHECK(s.logged("another process: 200 instead of 100"));
 }
 
+TEST_CASE("pass: a new process that has its slots already gets their full health, once", "[pass]") {
+    scene s;
+    s.reads("n2");
+    s.pass();
+    CHECK(s.pass().empty());
+    s.process.pid = 200;
+
+    SECTION("in every slot in service") {
+        CHECK(s.pass() == "set server primary/pg1 health up; set server replicas/pg2 health up");
+        CHECK_FALSE(s.logged("drifted"));
+        CHECK(s.pass().empty());
+    }
+    SECTION("also when it refuses it at first") {
+        s.on_send = [](const auto&) -> runtime_api::result<void> { return failure{errc::timeout, "late"}; };
+        s.pass();
+        s.on_send = [&s](const auto& batch) { return s.carry_out(batch); };
+        CHECK(s.pass() == "set server primary/pg1 health up; set server replicas/pg2 health up");
+    }
+    SECTION("beside what is changed") {
+        s.w.reads("n1", standby(), 2);
+        s.slots_of.at("replicas") = slots("replicas", "pg1 ready 10.0.0.1:5432, pg2 ready 10.0.0.2:5432");
+        CHECK(s.pass() == "set server primary/pg1 health up; set server replicas/pg1 state drain; "
+                          "set server replicas/pg1 health up; disable health replicas/pg1; "
+                          "set server replicas/pg2 health up");
+    }
+}
+
 TEST_CASE("pass: drift is told, and repaired", "[pass]") {
     scene s;
     s.pass();
