@@ -4,46 +4,50 @@
 #include <algorithm>
 #include <charconv>
 #include <cstddef>
-#include <iterator>
-#include <sstream>
 #include <vector>
 
 namespace pointsman::runtime_api {
 namespace {
 
-unsigned bits_of(const std::string& column) {
+unsigned bits_of(std::string_view column) {
     unsigned bits{};
     std::from_chars(column.data(), column.data() + column.size(), bits);
     return bits;
 }
 
 // IMAINT, IDRAIN and RMAINT come from another server or from name resolution, and HAProxy works them out anew.
-std::string own_admin_state(const std::string& column) {
+std::string own_admin_state(std::string_view column) {
     constexpr unsigned inherited = 0x02 | 0x10 | 0x20;
     return std::to_string(bits_of(column) & ~inherited);
 }
 
 // A check that the agent has suspended comes back enabled, for the agent may be gone by then (R3).
-std::string resumed_check_state(const std::string& column) {
+std::string resumed_check_state(std::string_view column) {
     constexpr unsigned configured = 2;
     constexpr unsigned enabled = 4;
     const unsigned bits = bits_of(column);
     return std::to_string(bits & configured ? bits | enabled : bits);
 }
 
-std::vector<std::string> words(const std::string& line) {
-    std::istringstream text(line);
-    return {std::istream_iterator<std::string>(text), std::istream_iterator<std::string>()};
+std::string_view take(std::string_view& text, char end) {
+    const auto at = text.find(end);
+    const auto taken = text.substr(0, at);
+    text.remove_prefix(at == std::string_view::npos ? text.size() : at + 1);
+    return taken;
+}
+
+std::vector<std::string_view> words(std::string_view line) {
+    std::vector<std::string_view> found;
+    while (!line.empty())
+        found.push_back(take(line, ' '));
+    return found;
 }
 
 } // namespace
 
 state_rows restorable_rows(std::string_view dump) {
-    std::istringstream lines{std::string(dump)};
-    std::string version;
-    std::string header;
-    std::getline(lines, version);
-    std::getline(lines, header);
+    const auto version = take(dump, '\n');
+    const auto header = take(dump, '\n');
 
     auto names = words(header);
     names.erase(names.begin()); // the `#`
@@ -57,19 +61,27 @@ state_rows restorable_rows(std::string_view dump) {
     const auto check_state = column("srv_check_state");
     const auto agent_port = column("srv_agent_port");
 
-    state_rows result{version + '\n' + header + '\n', {}};
-    for (std::string line; std::getline(lines, line) && !line.empty();) {
-        auto row = words(line);
-        if (row[address] == "-" || row[host_name] == "-")
+    state_rows result{std::string(version) + '\n' + std::string(header) + '\n', {}};
+    while (!dump.empty() && dump.front() != '\n') {
+        const auto row = words(take(dump, '\n'));
+        const bool whole = row.size() == names.size() &&
+                           std::max({backend, address, host_name, admin_state, check_state, agent_port}) < row.size();
+        if (!whole || row[address] == "-" || row[host_name] == "-")
             continue;
-        row[admin_state] = own_admin_state(row[admin_state]);
-        row[check_state] = resumed_check_state(row[check_state]);
-        // HAProxy fills this column with the `port` of `check`, and then warns of the file it restores it from: a slot
-        // has no agent check. With `zero-warning` it would not even start.
-        row[agent_port] = "0";
-        std::string& rows = result.of_backend[row[backend]];
-        for (std::size_t i = 0; i != row.size(); ++i)
-            rows += (i == 0 ? "" : " ") + row[i];
+        std::string& rows = result.of_backend[std::string(row[backend])];
+        for (std::size_t i = 0; i != row.size(); ++i) {
+            rows += i == 0 ? "" : " ";
+            if (i == admin_state)
+                rows += own_admin_state(row[i]);
+            else if (i == check_state)
+                rows += resumed_check_state(row[i]);
+            // HAProxy fills this column with the `port` of `check`, and then warns of the file it restores it from: a
+            // slot has no agent check. With `zero-warning` it would not even start.
+            else if (i == agent_port)
+                rows += '0';
+            else
+                rows += row[i];
+        }
         rows += '\n';
     }
     return result;

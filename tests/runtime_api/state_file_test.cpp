@@ -78,3 +78,8 @@ TEST_CASE("state file: columns are found by name", "[state_file]") {
     const std::string header = "1\n# srv_agent_port srv_fqdn srv_check_state srv_admin_state srv_addr be_name\n";
     CHECK(file(header + "8008 h 2 6 10.0.0.1 primary\n\n") == header + "0 h 6 4 10.0.0.1 primary\n");
 }
+
+TEST_CASE("state file: a format without one of its columns gives no rows", "[state_file]") {
+    const std::string header = "1\n# srv_agent_port srv_check_state srv_admin_state srv_addr be_name\n";
+    CHECK(file(header + "8008 2 6 10.0.0.1 primary\n\n") == header);
+}
