@@ -1,15 +1,18 @@
 """Clients of the two ports, in a process of their own: writers, readers, and sessions that are kept open.
 
-As a program:  clients.py HOST WRITERS READERS KEPT PERIOD   runs until its standard input ends and writes one JSON
-object a line for each attempt: {"kind": "write"|"read"|"kept", "start":..., "end":..., "ok":...,
-"phase": "connect"|"query", "error":..., "node":..., "id":...}. Times are of CLOCK_MONOTONIC, which all processes share.
+As a program:  clients.py HOST PERIOD WRITERS READERS KEPT KEPT_READERS   runs until its standard input ends and writes
+one JSON object a line for each attempt: {"kind": "write"|"read"|"kept"|"kept reader", "start":..., "end":...,
+"ok":..., "phase": "connect"|"query", "error":..., "node":..., "id":...}. Times are of CLOCK_MONOTONIC, which all
+processes share.
 
 A writer opens a new connection for each row; its row is acknowledged when the attempt is `ok`. A kept session writes on
 one connection until that is cut, which is then its line: `start` when it was opened, `end` when the client saw the end.
+A kept reader does the same with reads. Each of their rows and answers is a line of the kind "kept write" or "kept read".
 """
 
 import collections
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -44,10 +47,11 @@ class Program:
         self.ending = threading.Event()
         self.lock = threading.Lock()
 
-    def run(self, writers, readers, kept):
+    def run(self, writers, readers, kept, kept_readers):
         threads = [threading.Thread(target=self.writer, args=(number,)) for number in range(writers)]
         threads += [threading.Thread(target=self.reader, args=(number,)) for number in range(readers)]
         threads += [threading.Thread(target=self.kept_session, args=(number,)) for number in range(kept)]
+        threads += [threading.Thread(target=self.kept_reader) for _ in range(kept_readers)]
         for thread in threads:
             thread.start()
             self.ending.wait(self.period / max(1, len(threads)))  # staggered
@@ -87,24 +91,30 @@ class Program:
         self.record(kind, start, phase, problem, node, row)
 
     def kept_session(self, number):
-        turn = 0
+        rows = (f"{os.getpid()}-k{number}-{turn}" for turn in itertools.count())
+        self.keep("kept", 5000, "kept write", lambda: (WRITE, next(rows)))
+
+    def kept_reader(self):
+        self.keep("kept reader", 5001, "kept read", lambda: (READ, None))
+
+    def keep(self, kind, port, each, statement):
         while not self.ending.is_set():
             start, phase, node, problem = time.monotonic(), "connect", None, None
             try:
-                connection = connect(self.host, 5000, connect_timeout=CONNECT_TIMEOUT)
+                connection = connect(self.host, port, connect_timeout=CONNECT_TIMEOUT)
                 start, phase = time.monotonic(), "query"
                 while not self.ending.is_set():
-                    row, turn = f"{os.getpid()}-k{number}-{turn}", turn + 1
+                    text, row = statement()
                     with connection.cursor() as cursor:
-                        cursor.execute(WRITE, (row,))
+                        cursor.execute(text, (row,) if row else ())
                         node = cursor.fetchone()[0]
-                    self.record("kept write", time.monotonic(), "query", None, node, row)
+                    self.record(each, time.monotonic(), "query", None, node, row)
                     # Nothing is due from the server: readable means that the session is cut, seen at once.
                     select.select([connection], [], [], self.period)
                 connection.close()
             except psycopg2.Error as error:
                 problem = error
-            self.record("kept", start, phase, problem, node, None)
+            self.record(kind, start, phase, problem, node, None)
             self.ending.wait(0.05)
 
     def record(self, kind, start, phase, problem, node, row):
@@ -117,11 +127,12 @@ class Program:
 class Clients:
     """The program above, started and read by the driver."""
 
-    def __init__(self, lab, writers=4, readers=2, kept=2, period=0.1):
+    def __init__(self, lab, writers=4, readers=2, kept=2, kept_readers=0, period=0.1):
         self.file = lab.folder / f"clients.{time.monotonic_ns()}.jsonl"
         with open(self.file, "wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-B", __file__, lab.proxy_address, str(writers), str(readers), str(kept), str(period)],
+                [sys.executable, "-B", __file__, lab.proxy_address, str(period),
+                 *map(str, (writers, readers, kept, kept_readers))],
                 stdin=subprocess.PIPE, stdout=output, start_new_session=True)
 
     def records(self, since=0.0):
@@ -204,4 +215,4 @@ def wait_rows(node, ids, seconds=20):
 
 
 if __name__ == "__main__":
-    Program(sys.argv[1], float(sys.argv[5])).run(*map(int, sys.argv[2:5]))
+    Program(sys.argv[1], float(sys.argv[2])).run(*map(int, sys.argv[3:7]))

@@ -24,8 +24,7 @@ FAST = {"ttl": 20, "loop_wait": 2, "retry_timeout": 3}  # for tests: the shortes
 AGENT_SETTINGS = """\
 haproxy:
   socket: {socket}
-etcd:
-  endpoints: ["{etcd}"]
+etcd: {etcd}
 clusters:
   - scope: {scope}
     pools:
@@ -38,23 +37,27 @@ listen: {proxy}:9127
 class Lab:
     """One cluster in one folder. What it starts is recorded there, so that a later Lab of the folder can end it."""
 
-    def __init__(self, folder, network, pointsman, timing, die_with_parent):
+    def __init__(self, folder, network, pointsman, timing, die_with_parent, etcd_members=1):
         self.folder = pathlib.Path(folder)
         self.network = network
         self.pointsman = pathlib.Path(pointsman).resolve()
         self.timing = timing
         self.processes = Processes(self.folder, die_with_parent)
-        self.etcd = Etcd(f"http://{network}.100:2379")
+        names = ["etcd", *(f"etcd{number}" for number in range(2, etcd_members + 1))]
+        self.etcd_addresses = {name: f"{network}.{100 + index}" for index, name in enumerate(names)}
+        self.etcd = Etcd(f"http://{address}:2379" for address in self.etcd_addresses.values())
+        self.agent_user = "root"
         self.proxy_address = f"{network}.200"
         self.socket = self.folder / "haproxy.sock"
         self.settings = self.folder / "pointsman.yml"
         self.agent_log = self.folder / "pointsman.log"
 
     @classmethod
-    def create(cls, folder, network, pointsman, timing, die_with_parent=True):
+    def create(cls, folder, network, pointsman, timing, die_with_parent=True, etcd_members=1):
         folder = pathlib.Path(folder)
         folder.mkdir(mode=0o755)
-        description = {"network": network, "pointsman": str(pointsman), "timing": timing}
+        description = {"network": network, "pointsman": str(pointsman), "timing": timing,
+                       "etcd_members": etcd_members}
         (folder / "lab.json").write_text(json.dumps(description))
         return cls(die_with_parent=die_with_parent, folder=folder, **description)
 
@@ -66,13 +69,40 @@ class Lab:
     # etcd
 
     def start_etcd(self, *options):
-        client, peer = self.etcd.url, f"http://{self.network}.100:2380"
-        command = ["/usr/bin/etcd", "--name", "etcd", "--data-dir", self.folder / "etcd", "--unsafe-no-fsync",
-                   "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
-                   "--initial-advertise-peer-urls", peer, "--initial-cluster", f"etcd={peer}", "--logger", "zap",
-                   *options]
-        self.processes.start("etcd", command, self.folder / "etcd.log")
+        """Starts every member that does not run: with the data that it left, or as a new cluster."""
+        peers = ",".join(f"{name}=http://{address}:2380" for name, address in self.etcd_addresses.items())
+        for name, address in self.etcd_addresses.items():
+            if not self.processes.pid(name):
+                client, peer = f"http://{address}:2379", f"http://{address}:2380"
+                command = ["/usr/bin/etcd", "--name", name, "--data-dir", self.folder / name, "--unsafe-no-fsync",
+                           "--listen-client-urls", client, "--advertise-client-urls", client,
+                           "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                           "--initial-cluster", peers, "--logger", "zap", *options]
+                self.processes.start(name, command, self.folder / f"{name}.log")
         until(self.etcd.healthy, 20, "etcd is healthy")
+
+    def protect_etcd(self, password):
+        """Turns authentication on: Patroni is root, the agent the user `pointsman`, who may read its cluster alone."""
+        (self.folder / "etcd.password").write_text(password)
+        shutil.chown(self.folder / "etcd.password", self.agent_user)
+        (self.folder / "etcd.password").chmod(0o600)
+        for user in ("root", "pointsman"):
+            self.etcdctl("user", "add", f"{user}:{password}")
+        self.etcdctl("user", "grant-role", "root", "root")
+        self.etcdctl("role", "add", "reader")
+        self.etcdctl("role", "grant-permission", "reader", "--prefix=true", "read", self.key(""))
+        self.etcdctl("user", "grant-role", "pointsman", "reader")
+        self.etcdctl("auth", "enable")
+        self.etcd.login = {"name": "root", "password": password}
+
+    def etcdctl(self, *words):
+        """What an operator types, as root where there is authentication. Returns the output."""
+        login = ["--user", f"root:{self.etcd.login['password']}"] if self.etcd.login else []
+        done = subprocess.run(["/usr/bin/etcdctl", "--endpoints", ",".join(self.etcd.urls), *login, *map(str, words)],
+                              capture_output=True, text=True, timeout=60, check=False, env={"ETCDCTL_API": "3"})
+        if done.returncode:
+            raise RuntimeError(f"etcdctl {' '.join(map(str, words))}: {done.stderr.strip()}")
+        return done.stdout
 
     def key(self, name):
         return f"/service/{SCOPE}/{name}"
@@ -102,7 +132,10 @@ class Lab:
         return node
 
     def _configure(self, node):
-        node.write_configuration(SCOPE, f"{self.network}.100:2379", self.timing)
+        etcd = {"hosts": [f"{address}:2379" for address in self.etcd_addresses.values()]}
+        if self.etcd.login:
+            etcd |= {"username": "root", "password": self.etcd.login["password"]}
+        node.write_configuration(SCOPE, etcd, self.timing)
 
     def stop_node(self, node):
         """What `systemctl stop patroni` does: SIGTERM, and Patroni stops PostgreSQL."""
@@ -174,7 +207,10 @@ class Lab:
     # HAProxy and the agent
 
     def write_settings(self, socket=None):
-        self.settings.write_text(AGENT_SETTINGS.format(socket=socket or self.socket, etcd=self.etcd.url, scope=SCOPE,
+        etcd = {"endpoints": [f"http://{address}:2379" for address in self.etcd_addresses.values()]}
+        if self.etcd.login:
+            etcd |= {"username": "pointsman", "password_file": str(self.folder / "etcd.password")}
+        self.settings.write_text(AGENT_SETTINGS.format(socket=socket or self.socket, etcd=json.dumps(etcd), scope=SCOPE,
                                                        proxy=self.proxy_address))
 
     def start_haproxy(self):
@@ -187,7 +223,8 @@ class Lab:
         until(self.socket.exists, 10, "HAProxy's socket exists", every=0.01)
 
     def start_agent(self, log=None):
-        self.processes.start("pointsman", [self.pointsman, "run", "--config", self.settings], log or self.agent_log)
+        self.processes.start("pointsman", [self.pointsman, "run", "--config", self.settings], log or self.agent_log,
+                             self.agent_user)
 
     def ask_pointsman(self, *words):
         """The output of one of Pointsman's commands."""
@@ -218,9 +255,11 @@ class Lab:
 
     # All of it
 
-    def start(self, nodes, etcd_options=()):
+    def start(self, nodes, etcd_options=(), etcd_password=None):
         """etcd, so many nodes, HAProxy and the agent; back when the slots are in step with a complete cluster."""
         self.start_etcd(*etcd_options)
+        if etcd_password:
+            self.protect_etcd(etcd_password)
         first = self.start_node(1)
         until(first.writable, 90, "the first node takes writes", every=0.05)
         others = [self.start_node(number) for number in range(2, nodes + 1)]

@@ -23,18 +23,18 @@ class Node:
         self.log = folder / "patroni.log"
         self.noloadbalance = False
 
-    def write_configuration(self, scope, etcd_host, timing):
+    def write_configuration(self, scope, etcd, timing):
         # JSON is YAML too.
-        self.file.write_text(json.dumps(self._configuration(scope, etcd_host, timing), indent=2) + "\n")
+        self.file.write_text(json.dumps(self._configuration(scope, etcd, timing), indent=2) + "\n")
 
-    def _configuration(self, scope, etcd_host, timing):
+    def _configuration(self, scope, etcd, timing):
         rest, database = f"{self.address}:8008", f"{self.address}:5432"
         return {
             "scope": scope,
             "namespace": "/service/",
             "name": self.name,
             "restapi": {"listen": rest, "connect_address": rest},
-            "etcd3": {"hosts": [etcd_host]},
+            "etcd3": etcd,
             "bootstrap": {
                 "dcs": {
                     **timing,
@@ -80,6 +80,9 @@ class Node:
 
     def post(self, path, message=None, timeout=60):
         return self._request("POST", path, json.dumps(message) if message else None, timeout)
+
+    def patch(self, path, message, timeout=20):
+        return self._request("PATCH", path, json.dumps(message), timeout)
 
     def _request(self, method, path, body, timeout):
         connection = http.client.HTTPConnection(self.address, 8008, timeout=timeout)

@@ -4,10 +4,8 @@ leads.
 Runs in a network namespace of its own, where an unreachable route takes the host away while its processes stand still.
 """
 
-import os
 import signal
 import subprocess
-import sys
 import time
 
 import scenario
@@ -17,7 +15,6 @@ from lab.processes import family, signal_pid
 from lab.wait import until
 
 OUT_WITHIN = 4.0  # seconds: a probe's interval, and the timeouts of REST API and port
-INSIDE = "POINTSMAN_E2E_NAMESPACE"
 
 
 class Gone(scenario.Scenario):
@@ -78,12 +75,6 @@ class Gone(scenario.Scenario):
                 signal_pid(pid, number)
 
 
-def enter_namespace():
-    if not os.environ.get(INSIDE) and os.geteuid() == 0:
-        os.execvpe("unshare", ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable, "-B",
-                               *sys.argv], {**os.environ, INSIDE: "1"})
-
-
 if __name__ == "__main__":
-    enter_namespace()
+    scenario.enter_namespace()
     scenario.main()

@@ -18,6 +18,7 @@ from lab.processes import start_time  # noqa: E402
 from lab.sampler import Sampler  # noqa: E402
 from lab.wait import until  # noqa: E402
 
+INSIDE = "POINTSMAN_E2E_NAMESPACE"
 given = argparse.Namespace(pointsman=ROOT / "build/release/pointsman", logs=None, network="127.0.40")
 
 
@@ -26,7 +27,10 @@ class Scenario(unittest.TestCase):
 
     nodes = 3
     timing = cluster.FAST
+    etcd_members = 1
     etcd_options = ()
+    etcd_password = None
+    agent_user = "root"
 
     def setUp(self):
         if os.geteuid() != 0:
@@ -34,11 +38,13 @@ class Scenario(unittest.TestCase):
         prefix = "pointsman-e2e."
         cluster.sweep(cluster.state_parent(), prefix)
         folder = cluster.state_parent() / f"{prefix}{os.getpid()}.{start_time(os.getpid())}"
-        self.lab = cluster.Lab.create(folder, given.network, given.pointsman, self.timing)
+        self.lab = cluster.Lab.create(folder, given.network, given.pointsman, self.timing,
+                                      etcd_members=self.etcd_members)
+        self.lab.agent_user = self.agent_user
         self.addCleanup(self.lab.destroy)
         self.addCleanup(self.keep_logs)
         begun = time.monotonic()
-        self.lab.start(self.nodes, self.etcd_options)
+        self.lab.start(self.nodes, self.etcd_options, self.etcd_password)
         self.figure(f"cluster of {self.nodes}: up in {time.monotonic() - begun:.1f} s")
 
     def figure(self, text):
@@ -101,6 +107,13 @@ class Scenario(unittest.TestCase):
         """The commands that the agent has sent to HAProxy, from its log."""
         text = pathlib.Path(log or self.lab.agent_log).read_text(errors="replace")
         return [line for line in text.splitlines() if 'command="' in line]
+
+
+def enter_namespace():
+    """Runs this program anew in a network namespace of its own, where it may change routes and rules as it likes."""
+    if not os.environ.get(INSIDE) and os.geteuid() == 0:
+        os.execvpe("unshare", ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable, "-B",
+                               *sys.argv], {**os.environ, INSIDE: "1"})
 
 
 def main():
