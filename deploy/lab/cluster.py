@@ -95,10 +95,11 @@ class Lab:
         self.etcdctl("auth", "enable")
         self.etcd.login = {"name": "root", "password": password}
 
-    def etcdctl(self, *words):
+    def etcdctl(self, *words, only=None):
         """What an operator types, as root where there is authentication. Returns the output."""
+        endpoints = only or ",".join(self.etcd.urls)
         login = ["--user", f"root:{self.etcd.login['password']}"] if self.etcd.login else []
-        done = subprocess.run(["/usr/bin/etcdctl", "--endpoints", ",".join(self.etcd.urls), *login, *map(str, words)],
+        done = subprocess.run(["/usr/bin/etcdctl", "--endpoints", endpoints, *login, *map(str, words)],
                               capture_output=True, text=True, timeout=60, check=False, env={"ETCDCTL_API": "3"})
         if done.returncode:
             raise RuntimeError(f"etcdctl {' '.join(map(str, words))}: {done.stderr.strip()}")
@@ -155,6 +156,10 @@ class Lab:
 
     def set_noloadbalance(self, node, value):
         node.noloadbalance = value
+        self.reload_node(node)
+
+    def reload_node(self, node):
+        """What `systemctl reload patroni` does, with the node's configuration as it is now."""
         self._configure(node)
         self.processes.signal(node.name, signal.SIGHUP)
 

@@ -22,6 +22,7 @@ class Node:
         self.file = folder / "patroni.yml"
         self.log = folder / "patroni.log"
         self.noloadbalance = False
+        self.rest_tls = {}
 
     def write_configuration(self, scope, etcd, timing):
         # JSON is YAML too.
@@ -33,7 +34,7 @@ class Node:
             "scope": scope,
             "namespace": "/service/",
             "name": self.name,
-            "restapi": {"listen": rest, "connect_address": rest},
+            "restapi": {"listen": rest, "connect_address": rest, **self.rest_tls},
             "etcd3": etcd,
             "bootstrap": {
                 "dcs": {

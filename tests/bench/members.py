@@ -6,12 +6,14 @@ and 5432. It reads one JSON object a line from its standard input and answers ea
   {"cluster":..., "leader": NUMBER or null, "timeline":...}
   {"cluster":..., "mode": "well"|"hung"|"endless"|"gone"}
 
-The HTTP is written by hand: a thousand requests a second must leave the processor to what is measured.
+HTTP and loop are written by hand: a thousand requests a second must leave the processor to what is measured.
 """
 
-import asyncio
 import json
+import os
 import resource
+import select
+import socket
 import subprocess
 import sys
 import time
@@ -46,73 +48,118 @@ class Cluster:
                         for is_leader in (False, True) for asked in (False, True)}
 
 
-class Rest(asyncio.Protocol):
-    def __init__(self, cluster, member):
-        self.cluster, self.member = cluster, member
-        self.transport = None
-        self.pouring = False
+class Program:
+    def __init__(self, count, networks):
+        self.clusters = [Cluster() for _ in range(count)]
+        self.networks = networks
+        self.poll = select.epoll()
+        self.listeners = {}  # by file number: (socket, cluster, member, port)
+        self.sessions = {}  # those that are not over at once: (socket, cluster, member)
+        for number in range(count):
+            self.listen(number)
 
-    def connection_made(self, transport):
-        self.transport = transport
-        if self.cluster.mode == "gone":
-            transport.abort()
-
-    def data_received(self, request):
-        mode = self.cluster.mode
-        if mode == "well":
-            asked_for_leader = request.split(b" ", 2)[1] == b"/master"
-            self.transport.write(self.cluster.answers[self.member == self.cluster.leader, asked_for_leader])
-            self.transport.close()
-        elif mode == "endless":
-            self.transport.write(b'HTTP/1.0 200 OK\r\n\r\n{"state": "')
-            self.pouring = True
-            self.pour()
-
-    def pour(self):
-        if self.pouring and not self.transport.is_closing():
-            self.transport.write(FILLER)
-            if self.pouring:
-                asyncio.get_running_loop().call_soon(self.pour)
-
-    def pause_writing(self):
-        self.pouring = False
-
-    def resume_writing(self):
-        self.pouring = True
-        self.pour()
-
-    def connection_lost(self, _error):
-        self.pouring = False
-
-
-class Postgres(asyncio.Protocol):
-    def __init__(self, cluster):
-        self.cluster = cluster
-
-    def connection_made(self, transport):
-        if self.cluster.mode == "gone":
-            transport.abort()
-
-
-async def serve(count, networks):
-    loop = asyncio.get_running_loop()
-    clusters = [Cluster() for _ in range(count)]
-    for number, cluster in enumerate(clusters):
+    def listen(self, number):
         for member in range(MEMBERS):
-            host = address(networks, number, member)
-            await loop.create_server(lambda c=cluster, m=member: Rest(c, m), host, 8008)
-            await loop.create_server(lambda c=cluster: Postgres(c), host, 5432)
-    orders = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    print(time.monotonic(), flush=True)
-    while line := await orders.readline():
-        order = json.loads(line)
-        cluster = clusters[order["cluster"]]
-        if "mode" in order:
-            cluster.mode = order["mode"]
-        else:
-            cluster.lead(order["leader"], order["timeline"])
+            for port in (8008, 5432):
+                listener = socket.create_server((address(self.networks, number, member), port), backlog=128)
+                listener.setblocking(False)
+                if port == 8008:  # mostly, the request is there with the connection
+                    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+                self.listeners[listener.fileno()] = (listener, number, member, port)
+                self.poll.register(listener, select.EPOLLIN)
+
+    def refuse(self, number):
+        for key, (listener, owner, _, _) in list(self.listeners.items()):
+            if owner == number:
+                del self.listeners[key]
+                listener.close()
+
+    def run(self):
+        self.poll.register(0, select.EPOLLIN)
+        self.answer_order()
+        while True:
+            for number, events in self.poll.poll():
+                if number in self.listeners:
+                    self.accept(*self.listeners[number])
+                elif number in self.sessions:
+                    self.go_on(number, events)
+                elif number == 0 and not self.order():
+                    return
+
+    def order(self):
+        """An order is one line, and the next comes when it is answered."""
+        line = os.read(0, 65536)
+        if line:
+            order = json.loads(line)
+            cluster = self.clusters[order["cluster"]]
+            if "mode" not in order:
+                cluster.lead(order["leader"], order["timeline"])
+            elif order["mode"] != cluster.mode:
+                if order["mode"] == "gone":
+                    self.refuse(order["cluster"])
+                elif cluster.mode == "gone":
+                    self.listen(order["cluster"])
+                cluster.mode = order["mode"]
+            self.answer_order()
+        return line
+
+    @staticmethod
+    def answer_order():
         print(time.monotonic(), flush=True)
+
+    def accept(self, listener, number, member, port):
+        try:
+            session, _ = listener.accept()
+        except OSError:
+            return
+        if port == 5432:
+            session.close()
+            return
+        session.setblocking(False)
+        self.sessions[session.fileno()] = (session, number, member)
+        if not self.serve(session, number, member):
+            self.wait_for(session, select.EPOLLIN)
+
+    def wait_for(self, session, what):
+        try:
+            self.poll.modify(session, what)
+        except FileNotFoundError:
+            self.poll.register(session, what)
+
+    def go_on(self, key, events):
+        session, number, member = self.sessions[key]
+        if events & select.EPOLLOUT:
+            try:
+                session.send(FILLER)
+            except OSError:
+                self.close(session)
+        else:
+            self.serve(session, number, member)
+
+    def serve(self, session, number, member):
+        """Whether nothing is left to be waited for on this connection."""
+        cluster = self.clusters[number]
+        try:
+            request = session.recv(4096)
+            if request and cluster.mode == "well":
+                asked_for_leader = request.split(b" ", 2)[1] == b"/master"
+                session.send(cluster.answers[member == cluster.leader, asked_for_leader])
+            elif request and cluster.mode == "endless":
+                session.send(b'HTTP/1.0 200 OK\r\n\r\n{"state": "')
+                self.wait_for(session, select.EPOLLOUT)
+                return True
+            elif request:
+                return False
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        self.close(session)
+        return True
+
+    def close(self, session):
+        del self.sessions[session.fileno()]
+        session.close()
 
 
 class Members:
@@ -137,4 +184,4 @@ class Members:
 if __name__ == "__main__":
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    asyncio.run(serve(int(sys.argv[1]), sys.argv[2:]))
+    Program(int(sys.argv[1]), sys.argv[2:]).run()

@@ -60,8 +60,8 @@ class Scenario(unittest.TestCase):
                 for file in self.lab.folder.glob(pattern):
                     shutil.copy(file, given.logs)
 
-    def sample(self):
-        sampler = Sampler(self.lab)
+    def sample(self, **options):
+        sampler = Sampler(self.lab, **options)
         self.addCleanup(sampler.stop)
         return sampler
 
