@@ -7,7 +7,7 @@ processes share.
 
 A writer opens a new connection for each row; its row is acknowledged when the attempt is `ok`. A kept session writes on
 one connection until that is cut, which is then its line: `start` when it was opened, `end` when the client saw the end.
-A kept reader does the same with reads. Each of their rows and answers is a line of the kind "kept write" or "kept read".
+A kept reader does the same with reads. Each of their rows and answers is a line of kind "kept write" or "kept read".
 """
 
 import collections

@@ -71,8 +71,8 @@ class Faults(scenario.Scenario):
             lines = "\n".join([head, *rules])
             return f"chain {name} {{\n{lines}\n}}\n"
         self.clear_rules()
-        table = (chain("drop", "type filter hook output priority 0", drop)
-                 + chain("redirect", "type nat hook output priority -100", redirect))
+        table = (chain("dropped", "type filter hook output priority 0", drop)
+                 + chain("redirected", "type nat hook output priority -100", redirect))
         subprocess.run(["nft", "-f", "-"], input=f"table inet faults {{\n{table}}}\n", text=True, check=True)
 
     def clear_rules(self):

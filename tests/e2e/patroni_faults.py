@@ -1,7 +1,7 @@
-"""What can happen to Patroni's REST API, as the agent sees it: hung, slow, garbage, endless, lying, TLS gone wrong (R2, R3).
+"""What can happen to Patroni's REST API, as the agent sees it: hung, slow, garbage, endless, lying, wrong TLS (R2, R3).
 
-In a network namespace of its own, where nftables leads the probes of the agent, and nobody else's, to REST APIs of our own
-(fake_rest.py): PostgreSQL and Patroni of the member go on as ever.
+In a network namespace of its own, where nftables leads the probes of the agent, and nobody else's, to REST APIs of our
+own (fake_rest.py): PostgreSQL and Patroni of the member go on as ever.
 """
 
 import signal
@@ -31,8 +31,8 @@ class PatroniFaults(Faults):
         self.addCleanup(self.clear_rules)
         self.addCleanup(self.to_etcd, signal.SIGCONT)
         self.port = 8000
-        for fault in (self.leader_unknown, self.leader_unknown_for_long, self.replica_unknown, self.slow, self.two_leaders,
-                      self.two_leaders_without_etcd, self.tls):
+        for fault in (self.leader_unknown, self.leader_unknown_for_long, self.replica_unknown, self.slow,
+                      self.two_leaders, self.two_leaders_without_etcd, self.tls):
             begun = time.monotonic()
             with self.subTest(fault.__name__):
                 try:
@@ -71,8 +71,8 @@ class PatroniFaults(Faults):
     def health_checked(self, backend, node):
         """Whether HAProxy's own check of the slot is enabled: bit 4 of srv_check_state."""
         name = self.slot(backend, node).name
-        rows = [row.split() for row in haproxy.ask(self.lab.socket, f"show servers state {backend}").splitlines()[2:] if row]
-        return bool(next(int(row[13]) for row in rows if row[3] == name) & 4)
+        rows = haproxy.ask(self.lab.socket, f"show servers state {backend}").splitlines()[2:]
+        return bool(next(int(row.split()[13]) for row in rows if row and row.split()[3] == name) & 4)
 
     # The faults
 
@@ -124,8 +124,8 @@ class PatroniFaults(Faults):
                 mended = time.monotonic()
                 self.clear_rules()
                 ready = self.sampler.wait_ready("replicas", replica, mended, BACK_WITHIN)
-                self.figure(f"replica: {how.__name__}: out after {out - begun.time:.2f} s, back {ready - mended:.2f} s after "
-                            "it answers")
+                self.figure(f"replica: {how.__name__}: out after {out - begun.time:.2f} s, back {ready - mended:.2f} s "
+                            "after it answers")
                 others = [line for line in self.sampler.lines() if line.get("t", 0) >= begun.time
                           and line["address"] != f"{replica.address}:5432"]
                 self.assertEqual([], others)
@@ -188,15 +188,16 @@ class PatroniFaults(Faults):
         """A replica whose API turns to TLS with a certificate that nobody knows, and then speaks HTTP all the same."""
         leader, replica = self.leader_and_replica()
         key, certificate = replica.folder / "rest.key", replica.folder / "rest.pem"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                        "-keyout", key, "-out", certificate, "-subj", "/CN=nobody", "-days", "2"], check=True,
-                       capture_output=True)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                        "-nodes", "-keyout", key, "-out", certificate, "-subj", "/CN=nobody", "-days", "2"],
+                       check=True, capture_output=True)
         key.chmod(0o644)
         with self.load() as load:
             begun = self.now()
             self.serve_tls(replica, {"certfile": str(certificate), "keyfile": str(key)})
             out = self.sampler.wait_out("replicas", replica, begun.time, 20)
-            why = next(line for line in self.log(begun).splitlines() if f"member {replica.name}: /replica unknown" in line)
+            why = until(lambda: next((row["why"] for row in self.lab.slots() if row["member"] == replica.name
+                                      and "certificate" in row.get("why", "")), None), 10, "`slots` tells of TLS")
             self.figure(f"tls: {why[:200]}")
             plain = self.now()
             self.answer({replica: fake_rest.fit_replica})
