@@ -42,9 +42,9 @@ def configuration(pointsman, settings, *options):
 
 
 def slots(path):
-    """Every slot, as `show servers state` has it, without the server `hold`."""
+    """Every slot, as `show servers state` has it, without the servers that hold connections."""
     rows = [parse_row(row.split()) for row in ask(path, "show servers state").splitlines()[2:] if row]
-    return [slot for slot in rows if slot.name != "hold"]
+    return [slot for slot in rows if slot.name not in ("hold", "self")]
 
 
 def parse_row(field):

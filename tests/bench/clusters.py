@@ -133,7 +133,7 @@ class Bench:
     def slots(self, backend=""):
         self.asked += 1
         rows = haproxy.ask(self.lab.socket, f"show servers state {backend}").splitlines()[2:]
-        return [haproxy.parse_row(row.split()) for row in rows if row and row.split()[3] != "hold"]
+        return [haproxy.parse_row(row.split()) for row in rows if row and row.split()[3] not in ("hold", "self")]
 
     def in_step(self, but=()):
         ready = {}

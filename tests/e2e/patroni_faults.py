@@ -127,7 +127,7 @@ class PatroniFaults(Faults):
                 self.figure(f"replica: {how.__name__}: out after {out - begun.time:.2f} s, back {ready - mended:.2f} s "
                             "after it answers")
                 others = [line for line in self.sampler.lines() if line.get("t", 0) >= begun.time
-                          and line["address"] != f"{replica.address}:5432"]
+                          and line.get("address") != f"{replica.address}:5432"]
                 self.assertEqual([], others)
                 self.assert_nobody_noticed(load, f"replica: {how.__name__}", begun)
 
@@ -209,7 +209,7 @@ class PatroniFaults(Faults):
             self.serve_tls(replica, {})
             self.sampler.wait_ready("replicas", replica, back, 30)
             others = [line for line in self.sampler.lines() if line.get("t", 0) >= out
-                      and line["address"] != f"{replica.address}:5432"]
+                      and line.get("address") != f"{replica.address}:5432"]
             self.assertEqual([], others)
         self.assert_nobody_noticed(load, "tls", begun)
 
