@@ -17,7 +17,6 @@ import resource
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -28,6 +27,7 @@ sys.path.insert(0, str(ROOT / "deploy"))
 from lab import cluster, haproxy, interrupt  # noqa: E402
 from lab.processes import start_time  # noqa: E402
 from lab.wait import until  # noqa: E402
+import report  # noqa: E402
 from members import MEMBERS, Members, address  # noqa: E402
 
 PROMOTION = 0.2  # seconds from the leader key to the new leader's yes; Patroni needs 0.2 to 1.2
@@ -81,7 +81,6 @@ class Bench:
         self.timelines = [1] * options.clusters
         self.chance = random.Random(1)
         self.members = None
-        self.asked = 0  # connections of our own to HAProxy's socket
         self.rows, self.rests = [], []
         self.conditions = {"alone": contextlib.nullcontext, "REST APIs hung": lambda: self.rest("hung"),
                            "endless bodies": lambda: self.rest("endless"), "10 MB of garbage": self.garbage,
@@ -128,10 +127,10 @@ class Bench:
         begun = time.monotonic()
         lab.start_agent()
         until(self.in_step, 60, "every cluster is in step")
-        print(f"{self.options.clusters} clusters in step {time.monotonic() - begun:.1f} s after the agent's start", flush=True)
+        took = time.monotonic() - begun
+        print(f"{self.options.clusters} clusters in step {took:.1f} s after the agent's start", flush=True)
 
     def slots(self, backend=""):
-        self.asked += 1
         rows = haproxy.ask(self.lab.socket, f"show servers state {backend}").splitlines()[2:]
         return [haproxy.parse_row(row.split()) for row in rows if row and row.split()[3] not in ("hold", "self")]
 
@@ -176,7 +175,8 @@ class Bench:
         logged = len(self.log())
         self.lab.processes.signal("pointsman", signal.SIGHUP)
         wanted = self.options.clusters + len(more)
-        until(lambda: self.log()[logged:].count("read from etcd") == wanted, 30, "the agent has its new settings", every=0.2)
+        until(lambda: self.log()[logged:].count("read from etcd") == wanted, 30, "the agent has its new settings",
+              every=0.2)
 
     @contextlib.contextmanager
     def vanished(self):
@@ -222,12 +222,11 @@ class Bench:
 
     def at_rest(self, number, name):
         pid = self.lab.processes.pid("pointsman")
-        used, commands, exchanges, begun = cpu_seconds(pid), self.commands(), self.exchanges(), time.monotonic()
+        used, commands, begun = cpu_seconds(pid), self.commands(), time.monotonic()
         time.sleep(self.options.rest)
         took = time.monotonic() - begun
         self.rests.append({"round": number + 1, "condition": name, "cpu": 100 * (cpu_seconds(pid) - used) / took,
-                           "commands": (self.commands() - commands) / took,
-                           "exchanges": (self.exchanges() - exchanges) / took, "rss": memory(pid, "VmRSS") / (1 << 20)})
+                           "commands": (self.commands() - commands) / took, "rss": memory(pid, "VmRSS") / (1 << 20)})
 
     def switchover(self, number):
         """In milliseconds: from the leader key to the old slot out, and from the new leader's yes to its slot ready."""
@@ -256,36 +255,27 @@ class Bench:
     def commands(self):
         return self.log().count('command="')
 
-    def exchanges(self):
-        """The agent's connections to HAProxy's socket so far: nobody else makes any."""
-        self.asked += 1
-        return int(haproxy.info(self.lab.socket)["CumConns"]) - self.asked
-
     # What comes of it
 
     def table(self):
-        lines = ["| | % of a core | exchanges/s | commands/s | memory (MiB) | leader key → old slot out (ms) | "
-                 "new leader's yes → slot ready (ms) |", "|---|---|---|---|---|---|---|"]
+        lines = ["| | % of a core | commands/s | memory (MiB) | leader key → old slot out (ms) | "
+                 "new leader's yes → slot ready (ms) |", "|---|---|---|---|---|---|"]
         for name in self.conditions:
             rests = [row for row in self.rests if row["condition"] == name]
             rows = [row for row in self.rows if row["condition"] == name]
             if rows:
-                mean = {what: statistics.mean(row[what] for row in rests) for what in ("cpu", "exchanges", "commands", "rss")}
+                mean = {what: statistics.mean(row[what] for row in rests) for what in ("cpu", "commands", "rss")}
                 times = " | ".join(f"{statistics.median(values):.1f}, worst {max(values):.1f}" for values in
                                    ([row[what] for row in rows] for what in ("key to out ms", "yes to ready ms")))
-                lines.append(f"| {name} (× {len(rows)}) | {mean['cpu']:.1f} | {mean['exchanges']:.0f} | "
-                             f"{mean['commands']:.1f} | {mean['rss']:.1f} | {times} |")
+                lines.append(f"| {name} (× {len(rows)}) | {mean['cpu']:.1f} | {mean['commands']:.1f} | "
+                             f"{mean['rss']:.1f} | {times} |")
         return "\n".join(lines) + "\n"
 
     def machine(self):
-        cpu = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8") if "model name" in line)
-        memory_ = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-        versions = [subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()[0]
-                    for words in ([self.options.haproxy, "-v"], ["/usr/bin/etcd", "--version"])]
         busy = ", ".join(f"{load:.1f}" for load in os.getloadavg())
-        return (f"{time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores ({cpu}), {memory_:.0f} GiB, all of it on this "
-                f"machine's loopback; load average at the end {busy}. {'; '.join(versions)}. {self.options.clusters} clusters "
-                f"of {MEMBERS} members, {2 * self.options.clusters} backends of {SLOTS} slots.")
+        return (f"{report.hardware()}; load average at the end {busy}. {report.first_line(self.options.haproxy, '-v')}; "
+                f"{report.first_line('/usr/bin/etcd', '--version')}. {self.options.clusters} clusters of {MEMBERS} "
+                f"members, {2 * self.options.clusters} backends of {SLOTS} slots.")
 
     def write(self):
         folder = self.options.results
@@ -325,7 +315,8 @@ def main():
     try:
         bench.run()
         pid = lab.processes.pid("pointsman")
-        print(f"the agent's memory: {memory(pid, 'VmRSS') / (1 << 20):.1f} MiB, at most {memory(pid, 'VmHWM') / (1 << 20):.1f}")
+        print(f"the agent's memory: {memory(pid, 'VmRSS') / (1 << 20):.1f} MiB, at most "
+              f"{memory(pid, 'VmHWM') / (1 << 20):.1f}")
     finally:
         options.results.mkdir(parents=True, exist_ok=True)
         for log in folder.glob("*.log"):

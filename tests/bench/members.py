@@ -30,10 +30,10 @@ def address(networks, cluster, member):
 
 def answer(is_leader, asked_for_leader, timeline):
     status = b"200 OK" if is_leader == asked_for_leader else b"503 Service Unavailable"
-    body = {"state": "running", "role": "master" if is_leader else "replica", "server_version": 150018, "timeline": timeline,
-            "xlog": {"location": 67108864} if is_leader else
-            {"received_location": 67108864, "replayed_location": 67108864, "replayed_timestamp": None, "paused": False},
-            "patroni": {"version": "3.0.2", "scope": "bench"}}
+    wal = {"location": 67108864} if is_leader else {"received_location": 67108864, "replayed_location": 67108864,
+                                                    "replayed_timestamp": None, "paused": False}
+    body = {"state": "running", "role": "master" if is_leader else "replica", "server_version": 150018,
+            "timeline": timeline, "xlog": wal, "patroni": {"version": "3.0.2", "scope": "bench"}}
     return b"HTTP/1.0 " + status + b"\r\nContent-Type: application/json\r\n\r\n" + json.dumps(body).encode()
 
 

@@ -62,17 +62,22 @@ def derived(row):
     return row | more
 
 
-def machine(options, timing):
-    def first_line(*command):
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.partition("\n")[0].strip()
+def first_line(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.partition("\n")[0].split(" - ")[0].strip()
 
+
+def hardware():
     model = next((line.partition(":")[2].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), "unknown")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
     return (f"{time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores ({model}), {memory} GiB, all of it on this machine's "
-            f"loopback, fsync off. {first_line(options.haproxy, '-v').split(' - ')[0]}; "
-            f"{first_line('/usr/bin/patroni', '--version')}; {first_line('/usr/bin/etcd', '--version')}; "
-            f"{first_line('/usr/bin/psql', '--version')}. ttl {timing['ttl']}, loop_wait {timing['loop_wait']}. "
+            "loopback")
+
+
+def machine(options, timing):
+    return (f"{hardware()}, fsync off. {first_line(options.haproxy, '-v')}; {first_line('/usr/bin/patroni', '--version')}; "
+            f"{first_line('/usr/bin/etcd', '--version')}; {first_line('/usr/bin/psql', '--version')}. "
+            f"ttl {timing['ttl']}, loop_wait {timing['loop_wait']}. "
             "A new write and a new read connection every 10 ms, at most 40 of each under way, and 2 kept sessions of each.")
 
 
