@@ -24,7 +24,7 @@ FOLLOWED_WITHIN = 9.0  # seconds: the interval of full reads (5 s), the deadline
 UNREADABLE_AFTER = 13.0  # seconds since the last full read: from then on probes alone decide (R4)
 TRIAL = 30.0  # seconds that a store must be the only one to answer, before its word counts
 CUT_WITHIN = 5.0  # seconds from the leader's `stopping`: PostgreSQL's own shutdown is in it
-GARBAGE = 3000  # keys, 10 MB together
+GARBAGE = 3000  # keys, 1 MB together: more keeps Patroni itself from reading etcd within this retry_timeout
 
 
 class EtcdFaults(Faults):
@@ -201,8 +201,8 @@ class EtcdFaults(Faults):
         self.assert_nobody_noticed(load, "prefix deleted", begun)
 
     def garbage(self):
-        """Ten megabytes of keys that mean nothing: the slots stay, and a switchover is followed."""
-        filler = "x" * ((10 << 20) // GARBAGE)
+        """Thousands of keys that mean nothing: the slots stay, and a switchover is followed."""
+        filler = "x" * ((1 << 20) // GARBAGE)
         values = [filler, '{"conn_url": ' + filler, json.dumps({"conn_url": 5432, "api_url": [filler]}),
                   json.dumps([filler]), base64.b64encode(filler.encode())]
         # Not members, which are hostile_members.py's: Patroni's failsafe mode asks those that have no REST API as well.

@@ -72,10 +72,6 @@ def garbage(_connection, _request):
     yield bytes(range(256)) * 16
 
 
-def no_json(_connection, _request):
-    yield b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{\"state\": \"running\", \"role\": "
-
-
 def slowly(address):
     """What the REST API at this address answers, a while later."""
     def answer(_connection, request):

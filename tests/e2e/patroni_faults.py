@@ -116,7 +116,7 @@ class PatroniFaults(Faults):
         """It stands back for the one that answers; nobody's session is cut."""
         leader, replica = self.leader_and_replica()
         with self.load() as load:
-            for how in (fake_rest.garbage, fake_rest.no_json, fake_rest.never_ends, fake_rest.never_answers):
+            for how in (fake_rest.garbage, fake_rest.never_ends, fake_rest.never_answers):
                 begun = self.now()
                 self.answer({replica: how})
                 out = self.sampler.wait_out("replicas", replica, begun.time, OUT_WITHIN)
