@@ -12,6 +12,7 @@ from . import haproxy, interrupt
 from .etcd import Etcd
 from .patroni import Node
 from .processes import Processes, children, signal_pid, start_time
+from .proxy import Proxy
 from .wait import until
 
 DEPLOY = pathlib.Path(__file__).resolve().parent.parent
@@ -23,7 +24,7 @@ FAST = {"ttl": 20, "loop_wait": 2, "retry_timeout": 3}  # for tests: the shortes
 
 AGENT_SETTINGS = """\
 haproxy:
-  socket: {socket}
+{haproxy}
 etcd: {etcd}
 clusters:
   - scope: {scope}
@@ -48,7 +49,10 @@ class Lab:
         self.etcd = Etcd(f"http://{address}:2379" for address in self.etcd_addresses.values())
         self.agent_user = "root"
         self.proxy_address = f"{network}.200"
-        self.socket = self.folder / "haproxy.sock"
+        self.proxy = Proxy(self.folder, self.processes)
+        self.socket = self.proxy.socket
+        self.state_file = self.folder / "haproxy.state"  # None: not kept
+        self.master_socket = None  # where the agent reaches old workers
         self.settings = self.folder / "pointsman.yml"
         self.agent_log = self.folder / "pointsman.log"
 
@@ -212,20 +216,19 @@ class Lab:
     # HAProxy and the agent
 
     def write_settings(self, socket=None):
+        known = {"socket": socket or self.socket, "master_socket": self.master_socket, "state_file": self.state_file}
+        haproxy_settings = "\n".join(f"  {key}: {value}" for key, value in known.items() if value)
         etcd = {"endpoints": [f"http://{address}:2379" for address in self.etcd_addresses.values()]}
         if self.etcd.login:
             etcd |= {"username": "pointsman", "password_file": str(self.folder / "etcd.password")}
-        self.settings.write_text(AGENT_SETTINGS.format(socket=socket or self.socket, etcd=json.dumps(etcd), scope=SCOPE,
+        self.settings.write_text(AGENT_SETTINGS.format(haproxy=haproxy_settings, etcd=json.dumps(etcd), scope=SCOPE,
                                                        proxy=self.proxy_address))
 
     def start_haproxy(self):
         """HAProxy with the configuration that Pointsman prints for it."""
         self.write_settings()
-        file = self.folder / "haproxy.cfg"
-        file.write_text(haproxy.configuration(self.pointsman, self.settings))
-        # In the foreground and without a master process: its one process id is HAProxy's.
-        self.processes.start("haproxy", ["/usr/sbin/haproxy", "-db", "-f", file], self.folder / "haproxy.log")
-        until(self.socket.exists, 10, "HAProxy's socket exists", every=0.01)
+        self.proxy.file.write_text(haproxy.configuration(self.pointsman, self.settings))
+        self.proxy.start()
 
     def start_agent(self, log=None):
         self.processes.start("pointsman", [self.pointsman, "run", "--config", self.settings], log or self.agent_log,
@@ -279,6 +282,7 @@ class Lab:
             for name in reversed(list(self.processes.records)):
                 if not name.startswith("node"):
                     self.processes.stop(name, grace=3)
+            self.proxy.end(signal.SIGKILL)
             # Patroni would wait for an etcd that is gone: nothing here is worth an orderly end.
             for node in self.nodes():
                 self.processes.kill_family(node.name)  # initdb and pg_basebackup too

@@ -43,7 +43,13 @@ def configuration(pointsman, settings, *options):
 
 def slots(path):
     """Every slot, as `show servers state` has it, without the servers that hold connections."""
-    rows = [parse_row(row.split()) for row in ask(path, "show servers state").splitlines()[2:] if row]
+    return parse_slots(ask(path, "show servers state"))
+
+
+def parse_slots(dump):
+    if not dump.endswith("\n\n"):
+        raise ConnectionError("HAProxy's answer was cut")
+    rows = [parse_row(row.split()) for row in dump.splitlines()[2:] if row]
     return [slot for slot in rows if slot.name not in ("hold", "self")]
 
 
@@ -62,7 +68,11 @@ def sessions(path, address):
 
 def info(path):
     """`show info` as a dictionary."""
-    return dict(line.split(": ", 1) for line in ask(path, "show info").splitlines() if ": " in line)
+    return info_of(ask(path, "show info"))
+
+
+def info_of(text):
+    return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
 
 
 def identity(path):

@@ -1,16 +1,14 @@
 """Members whose names, URLs and REST APIs are made to inject commands, to mislead or to exhaust the agent (R13)."""
 
-import contextlib
 import json
 import re
-import socket
-import threading
 import time
 
 import scenario
 from fake_rest import Rest, claims_to_lead, endless_header, fit_replica, never_answers, never_ends, stopped
 from lab import clients, cluster, haproxy
 from lab.wait import until
+from relay import Relay
 
 INJECTED = "set server primary/pg1 state maint"
 INJECTED_NAME = "show errors"  # a name with a slash is none
@@ -25,38 +23,6 @@ ALLOWED = re.compile(rf"show (info|version|stat|servers state)( (primary|replica
                      rf"|(enable|disable) health {SLOT}"
                      rf"|set server {SLOT} health up"
                      rf"|shutdown sessions server {SLOT}")
-
-
-class Recorder:
-    """A socket between the agent and HAProxy that keeps every byte the agent sends."""
-
-    def __init__(self, path, upstream):
-        self.path, self.upstream = path, upstream
-        self.lines = []
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(path))
-        self.listener.listen(16)
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self.listener.accept()
-                threading.Thread(target=self._relay, args=(connection,), daemon=True).start()
-
-    def _relay(self, connection):
-        with connection, socket.socket(socket.AF_UNIX) as haproxy_side, contextlib.suppress(OSError):
-            sent = b""
-            while not sent.endswith(b"\n") and (part := connection.recv(65536)):
-                sent += part
-            self.lines.append(sent.decode(errors="replace"))
-            haproxy_side.connect(str(self.upstream))
-            haproxy_side.sendall(sent)
-            while part := haproxy_side.recv(65536):
-                connection.sendall(part)
-
-    def close(self):
-        self.listener.close()
 
 
 class HostileMembers(scenario.Scenario):
@@ -74,7 +40,7 @@ class HostileMembers(scenario.Scenario):
         self.endless = self.rest(rest_address, 8004, never_ends)
         self.header = self.rest(rest_address, 8005, endless_header)
         self.hung = self.rest(rest_address, 8006, never_answers)
-        self.recorder = Recorder(self.lab.folder / "recorder.sock", self.lab.socket)
+        self.recorder = Relay(self.lab.folder / "relay.sock", self.lab.socket)
         self.addCleanup(self.recorder.close)
 
     def rest(self, address, port, answer):

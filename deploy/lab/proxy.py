@@ -1,0 +1,72 @@
+"""HAProxy as it may be run: one process, daemons of which each takes the ports over from the one before, or a master with
+workers. Its processes are found by their configuration file, so that those which a reload left behind are ended too."""
+
+import os
+import signal
+import time
+
+from . import haproxy
+from .processes import signal_pid
+from .wait import until
+
+PROGRAM = "/usr/sbin/haproxy"
+PLAIN, SEAMLESS, MASTER = "plain", "seamless", "master"
+
+
+class Proxy:
+    def __init__(self, folder, processes):
+        self.processes = processes
+        self.way = PLAIN
+        self.file = folder / "haproxy.cfg"
+        self.socket = folder / "haproxy.sock"
+        self.master_socket = folder / "master.sock"
+        self.log = folder / "haproxy.log"
+
+    def start(self):
+        """Back when it answers."""
+        self._run({PLAIN: ["-db"], SEAMLESS: ["-D"], MASTER: ["-W", "-db", "-S", self.master_socket]}[self.way])
+        until(self.identity, 10, "HAProxy answers on its socket", every=0.002)
+
+    def reload(self):
+        """Returns the time at which it was asked for, at once with a master, else when the new process has the ports."""
+        asked = time.monotonic()
+        if self.way == MASTER:
+            self.processes.signal("haproxy", signal.SIGUSR2)
+        else:
+            self._run(["-D", "-x", self.socket, "-sf", haproxy.identity(self.socket)[0]])
+            until(lambda: not self.processes.pid("haproxy"), 10, "the new HAProxy is a daemon", every=0.002)
+        return asked
+
+    def end(self, number):
+        """Signals every one of its processes, those of before a reload too, and waits until they are gone."""
+        self.signal(number)
+        until(lambda: not self.pids(), 10, "HAProxy's processes end", every=0.002)
+        self.processes.pid("haproxy")  # reaped
+
+    def signal(self, number):
+        for pid in self.pids():
+            signal_pid(pid, number)
+
+    def identity(self):
+        """Process id and start of the process that answers, or None."""
+        try:
+            return haproxy.identity(self.socket)
+        except (OSError, KeyError):
+            return None
+
+    def pids(self):
+        """Its processes, a master and what a reload left behind included."""
+        ours = f"\0-f\0{self.file}\0".encode()
+        found = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    with open(f"/proc/{entry}/cmdline", "rb") as words:
+                        if ours in words.read():
+                            found.append(int(entry))
+                except OSError:
+                    pass
+        return found
+
+    def _run(self, options):
+        self.processes.start("haproxy", [PROGRAM, *options[:1], "-f", self.file, *options[1:]], self.log)
