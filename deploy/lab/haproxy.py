@@ -28,6 +28,7 @@ def ask(path, command):
         connection.settimeout(2)
         connection.connect(str(path))
         connection.sendall(command.encode() + b"\n")
+        connection.shutdown(socket.SHUT_WR)  # the master's socket waits for more otherwise
         parts = []
         while part := connection.recv(65536):
             parts.append(part)

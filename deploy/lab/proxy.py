@@ -29,10 +29,13 @@ class Proxy:
 
     def reload(self):
         """Returns the time at which it was asked for, at once with a master, else when the new process has the ports."""
-        asked = time.monotonic()
         if self.way == MASTER:
+            # A master that has not yet done with its last reload loses the signal.
+            until(self._master_answers, 10, "HAProxy's master answers", every=0.002)
+            asked = time.monotonic()
             self.processes.signal("haproxy", signal.SIGUSR2)
         else:
+            asked = time.monotonic()
             self._run(["-D", "-x", self.socket, "-sf", haproxy.identity(self.socket)[0]])
             until(lambda: not self.processes.pid("haproxy"), 10, "the new HAProxy is a daemon", every=0.002)
         return asked
@@ -67,6 +70,12 @@ class Proxy:
                 except OSError:
                     pass
         return found
+
+    def _master_answers(self):
+        try:
+            return "worker" in haproxy.ask(self.master_socket, "show proc")
+        except OSError:
+            return False
 
     def _run(self, options):
         self.processes.start("haproxy", [PROGRAM, *options[:1], "-f", self.file, *options[1:]], self.log)

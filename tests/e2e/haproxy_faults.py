@@ -25,7 +25,7 @@ def rows(path):
     """All of a slot that a command could change."""
     found = {}
     for row in map(str.split, haproxy.ask(path, "show servers state").splitlines()[2:]):
-        if row and row[3] != "hold":
+        if row and row[3] not in ("hold", "self"):
             slot = haproxy.parse_row(row)
             found[f"{slot.backend}/{slot.name}"] = {"address": slot.address, "state": slot.state, "weight": slot.weight,
                                                     "up": int(row[5]) > 0, "checked": bool(int(row[13]) & 4)}

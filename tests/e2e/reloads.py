@@ -79,7 +79,7 @@ class Reloads:
         def there():
             nonlocal new
             pid, slots = process_and_slots(self.lab.socket)
-            if pid != before:
+            if pid not in (None, before):
                 new = new or time.monotonic()
             return new and (wanted is None or slots == wanted)
 

@@ -52,6 +52,9 @@ def ready_slots(slots):
 
 
 def process_and_slots(path):
-    """(process id, its ready slots), of one and the same process."""
-    info, _, dump = ask(path, "show info;show servers state").partition("\n\n")
+    """(process id, its ready slots), of one and the same process; (None, None) where there is no answer."""
+    try:
+        info, _, dump = ask(path, "show info;show servers state").partition("\n\n")
+    except OSError:
+        return None, None
     return int(info_of(info)["Pid"]), ready_slots(parse_slots(dump))
