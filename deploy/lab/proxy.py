@@ -6,7 +6,7 @@ import signal
 import time
 
 from . import haproxy
-from .processes import signal_pid
+from .processes import signal_pid, start_time
 from .wait import until
 
 PROGRAM = "/usr/sbin/haproxy"
@@ -42,13 +42,12 @@ class Proxy:
 
     def end(self, number):
         """Signals every one of its processes, those of before a reload too, and waits until they are gone."""
-        self.signal(number)
-        until(lambda: not self.pids(), 10, "HAProxy's processes end", every=0.002)
-        self.processes.pid("haproxy")  # reaped
-
-    def signal(self, number):
-        for pid in self.pids():
+        ending = {pid: start_time(pid) for pid in self.pids()}
+        for pid in ending:
             signal_pid(pid, number)
+        until(lambda: all(start_time(pid) != started for pid, started in ending.items()), 10, "HAProxy's processes end",
+              every=0.002)
+        self.processes.pid("haproxy")  # reaped
 
     def identity(self):
         """Process id and start of the process that answers, or None."""

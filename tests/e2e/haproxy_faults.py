@@ -17,6 +17,7 @@ from routing import Leaders
 CONNECTIONS = 10  # `stats maxconn`, where nobody set it
 REPAIRED_WITHIN = 1.5  # seconds: the resync interval, and the time to look
 DEADLINE = 2.0  # seconds that the agent waits for an answer
+NOTICED_WITHIN = 2 * DEADLINE + 1.5  # it asks twice
 MOST_CPU = 0.1  # of a core, while HAProxy does not answer
 LOST = "no slot can be changed until it answers"
 
@@ -105,35 +106,36 @@ class ByHand(scenario.Scenario):
 class Socket(scenario.Scenario):
     nodes = 2
 
-    def test_socket_full(self):
-        sampler, load, key = self.watched()
-        old, new = self.leader_and_other()
-        lost = self.log().count(LOST)
-        begun = time.monotonic()
-        with self.all_connections():
-            until(lambda: self.log().count(LOST) > lost, DEADLINE + 2, "the log says that HAProxy does not answer")
-            self.assert_idle(5)
-            begun = self.lab.switchover(new)
-            until(lambda: key.first(lambda name: name == new.name, begun), 30, "the leader key names the other")
-            until(new.writable, 30, f"{new.name} takes writes")
-            time.sleep(2)
-            self.assertEqual(lost + 1, self.log().count(LOST), "said once")
-        freed = time.monotonic()
-        ready = sampler.wait_ready("primary", new, begun)
-        self.figure(f"socket full, then free: the new leader's slot is ready {1000 * (ready - freed):.0f} ms later")
-        self.assertLess(ready - freed, REPAIRED_WITHIN)
-        self.lab.wait_in_step(30)
-        self.end(sampler, load, key)
-        late = [line for line in sampler.lines() if line.get("backend") == "primary" and line["t"] > freed
-                and line["state"] == "ready" and line["address"] == f"{old.address}:5432"]
-        self.assertEqual([], late[1:], "the old leader's slot is not given again")
+    def test_faults(self):
+        clients.create_ledger(self.lab.leader())
+        key = leader_key(self.lab)
+        self.addCleanup(key.stop)
+        sampler, load = self.sample(), self.clients()
+        load.wait_served("write", self.lab.leader(), 0, 20)
+        time.sleep(2)  # a replica comes in after two yeses
 
-    def test_socket_gone(self):
+        self.gone()
+        self.full(sampler, key, load)
+        relay = Relay(self.lab.folder / "relay.sock", self.lab.socket)
+        self.addCleanup(relay.close)
+        self.lab.write_settings(socket=relay.path)
+        self.lab.processes.signal("pointsman", signal.SIGHUP)
+        until(lambda: relay.lines, 10, "the agent asks through the relay")
+        time.sleep(2)  # its probes are answered
+        self.lab.wait_in_step()
+        self.cut_at_rest(relay)
+        self.hang(relay)
+        self.cut_in_a_switchover(relay, sampler, key, load)
+        load.stop()
+        self.seen(load, "write", "writers through all of it")
+        self.seen(load, "read", "readers through all of it")
+        self.assert_never_wrong(sampler, socket_goes=True)
+
+    def gone(self):
         path, away = self.lab.socket, self.lab.folder / "away.sock"
-        lost = self.log().count(LOST)
-        wanted = rows(path)
+        lost, wanted, slot = self.log().count(LOST), rows(path), self.slot_of(self.lab.leader())
         path.rename(away)
-        haproxy.ask(away, f"set server {self.slot_of(self.lab.leader())} state maint")
+        haproxy.ask(away, f"set server {slot} state maint")
         until(lambda: self.log().count(LOST) > lost, DEADLINE, "the log says that HAProxy does not answer")
         self.assertIn("no such file", self.log())
         self.assert_idle(3)
@@ -144,22 +146,26 @@ class Socket(scenario.Scenario):
         self.figure(f"socket gone and back: in step {1000 * (time.monotonic() - back):.0f} ms later")
         self.assertIn("answers again", self.log())
 
-    def test_answers_cut_and_hung(self):
-        relay = Relay(self.lab.folder / "relay.sock", self.lab.socket)
-        self.addCleanup(relay.close)
-        self.lab.processes.stop("pointsman")
-        self.lab.write_settings(socket=relay.path)
-        self.lab.start_agent()
-        until(lambda: self.log().count("read from etcd") == 2, 10, "the agent follows the cluster")
-        time.sleep(2)  # its probes are answered
-        self.lab.wait_in_step()
-
-        sampler, load, key = self.watched()
-        self.cut_at_rest(relay)
-        self.hang(relay)
-        self.cut_in_a_switchover(relay, sampler)
-        load.stop()
-        self.end(sampler, load, key)
+    def full(self, sampler, key, load):
+        old, new = self.leader_and_other()
+        lost = self.log().count(LOST)
+        with self.all_connections():
+            until(lambda: self.log().count(LOST) > lost, NOTICED_WITHIN, "the log says that HAProxy does not answer")
+            self.assert_idle(5)
+            begun = self.lab.switchover(new)
+            until(lambda: key.first(lambda name: name == new.name, begun), 30, "the leader key names the other")
+            until(new.writable, 30, f"{new.name} takes writes")
+            time.sleep(DEADLINE)
+            self.assertEqual(lost + 1, self.log().count(LOST), "said once")
+        freed = time.monotonic()
+        ready = sampler.wait_ready("primary", new, begun)
+        self.figure(f"socket full, then free: the new leader's slot is ready {1000 * (ready - freed):.0f} ms later")
+        self.assertLess(ready - freed, REPAIRED_WITHIN)
+        load.wait_served("write", new, freed, 30)
+        self.lab.wait_in_step(30)
+        wrong = Leaders(key, self.lab.nodes()).wrong_writes(load.records(begun))
+        self.figure(f"wrongly routed in a switchover with the socket full: {len(wrong)}")
+        self.assertEqual([], [line for line in wrong if line["start"] > ready], "none once the slot is ready")
 
     def cut_at_rest(self, relay):
         sent, asked = len(self.commands()), len(relay.lines)
@@ -174,7 +180,7 @@ class Socket(scenario.Scenario):
         lost = self.log().count(LOST)
         slot = self.slot_of(self.lab.leader())
         relay.spoil = hung
-        until(lambda: self.log().count(LOST) > lost, 2 * DEADLINE + 1, "the log says that HAProxy does not answer")
+        until(lambda: self.log().count(LOST) > lost, NOTICED_WITHIN, "the log says that HAProxy does not answer")
         haproxy.ask(self.lab.socket, f"set server {slot} state maint")
         self.assert_idle(3)
         self.assertEqual(lost + 1, self.log().count(LOST), "said once")
@@ -184,17 +190,22 @@ class Socket(scenario.Scenario):
               every=0.005)
         self.figure(f"socket hung, then not: in step {1000 * (time.monotonic() - back):.0f} ms later")
 
-    def cut_in_a_switchover(self, relay, sampler):
+    def cut_in_a_switchover(self, relay, sampler, key, load):
         _, new = self.leader_and_other()
+        self.lab.wait_complete()
         relay.spoil = self.cut(always=False)
         begun = self.lab.switchover(new)
-        until(lambda: self.lab.writable_leader() and self.lab.leader().name == new.name, 30, f"{new.name} takes writes",
-              every=0.02)
+        until(lambda: self.lab.leader() and self.lab.leader().name == new.name and new.writable(), 30,
+              f"{new.name} takes writes", every=0.02)
         writable = time.monotonic()
         ready = sampler.wait_ready("primary", new, begun)
         self.figure(f"half of the answers cut: the new leader's slot is ready {1000 * (ready - writable):+.0f} ms from its yes")
-        self.lab.wait_in_step(30)
+        load.wait_served("write", new, ready, 30)
         relay.spoil = whole
+        self.lab.wait_in_step(30)
+        leaders = Leaders(key, self.lab.nodes())
+        self.assertEqual([], leaders.wrong_writes(load.records(begun))[:3])
+        self.assertEqual([], leaders.wrong_slots([line for line in sampler.lines() if line.get("t", 0) > begun])[:3])
 
     def cut(self, always):
         """Answers end anywhere, half of them where a line does."""
@@ -206,25 +217,6 @@ class Socket(scenario.Scenario):
             ends = [at for at in range(len(answer)) if answer[at:at + 1] == b"\n"]
             return answer[:chance.choice([chance.choice(ends), chance.randrange(len(answer))])]
         return spoil
-
-    # Shared
-
-    def watched(self):
-        clients.create_ledger(self.lab.leader())
-        key = leader_key(self.lab)
-        self.addCleanup(key.stop)
-        sampler, load = self.sample(), self.clients()
-        load.wait_served("write", self.lab.leader(), 0, 20)
-        return sampler, load, key
-
-    def end(self, sampler, load, key):
-        load.stop()
-        key.stop()
-        self.seen(load, "write", "writers")
-        self.seen(load, "read", "readers")
-        wrong = Leaders(key, self.lab.nodes()).wrong_writes(load.records())
-        self.figure(f"wrongly routed: {len(wrong)}")
-        self.assert_never_wrong(sampler, socket_goes=True)
 
     def leader_and_other(self):
         leader = self.lab.wait_writable()

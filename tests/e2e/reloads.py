@@ -228,7 +228,7 @@ class Restarts(scenario.Scenario):
         self.lab.processes.stop("pointsman")
         self.restart_for(2, chance, "with the state file and without the agent")
         self.lab.start_agent()
-        self.restart_for(5, chance, "with the state file removed", self.lab.state_file.unlink)
+        self.restart_for(5, chance, "with the state file removed", lambda: self.lab.state_file.unlink(missing_ok=True))
         load.stop()
         key.stop()
 
@@ -247,11 +247,11 @@ class Restarts(scenario.Scenario):
         self.assertEqual([], wrong[:3])
         self.assertEqual([], Leaders(key, self.lab.nodes()).wrong_slots(sampler.lines())[:3])
         self.assert_never_wrong(sampler, socket_goes=True)
+        until(self.lab.state_file.exists, 5, "the agent keeps the state file, also once somebody has removed it")
 
     def restart_for(self, count, chance, what, before=lambda: None):
         closed, to_step = [], []
         for number in range(count):
-            until(self.lab.state_file.exists, 5, "the agent keeps the state file")
             ending = time.monotonic()
             self.lab.proxy.end(signal.SIGKILL if number % 2 else signal.SIGTERM)
             gone = time.monotonic()
