@@ -37,7 +37,6 @@ class Proxy:
         else:
             asked = time.monotonic()
             self._run(["-D", "-x", self.socket, "-sf", haproxy.identity(self.socket)[0]])
-            until(lambda: not self.processes.pid("haproxy"), 10, "the new HAProxy is a daemon", every=0.002)
         return asked
 
     def end(self, number):
@@ -78,3 +77,5 @@ class Proxy:
 
     def _run(self, options):
         self.processes.start("haproxy", [PROGRAM, *options[:1], "-f", self.file, *options[1:]], self.log)
+        if self.way == SEAMLESS:
+            until(lambda: not self.processes.pid("haproxy"), 10, "HAProxy is a daemon", every=0.002)
