@@ -251,7 +251,10 @@ class Lab:
         every fit replica in the replica pool, or the leader where there is none, nothing else."""
         leader = self.writable_leader()
         replicas = {f"{node.address}:5432" for node in self.running_nodes() if node.fit_replica()}
-        ready = [slot for slot in haproxy.slots(self.socket) if slot.ready]
+        try:
+            ready = [slot for slot in haproxy.slots(self.socket) if slot.ready]
+        except OSError:
+            return False
         if leader and not replicas:
             replicas = {f"{leader.address}:5432"}
         return (leader is not None

@@ -118,8 +118,12 @@ class Processes:
     def _end(self, name, number, seconds):
         self.signal(name, number)
         until(lambda: not self.pid(name), seconds, f"{name} ends", every=0.01)
+        self.reap(name)
+
+    def reap(self, name):
+        """Waits for a process that is ending, until its last thread has."""
         if name in self.popen:
-            self.popen.pop(name).wait()
+            self.popen.pop(name).wait(timeout=10)
 
     def _save(self):
         partial = self.file.with_suffix(".new")

@@ -35,8 +35,9 @@ class Proxy:
             asked = time.monotonic()
             self.processes.signal("haproxy", signal.SIGUSR2)
         else:
+            serving = until(self.identity, 10, "HAProxy answers on its socket")[0]
             asked = time.monotonic()
-            self._run(["-D", "-x", self.socket, "-sf", haproxy.identity(self.socket)[0]])
+            self._run(["-D", "-x", self.socket, "-sf", serving])
         return asked
 
     def end(self, number):
@@ -46,7 +47,7 @@ class Proxy:
             signal_pid(pid, number)
         until(lambda: all(start_time(pid) != started for pid, started in ending.items()), 10, "HAProxy's processes end",
               every=0.002)
-        self.processes.pid("haproxy")  # reaped
+        self.processes.reap("haproxy")
 
     def identity(self):
         """Process id and start of the process that answers, or None."""
@@ -78,4 +79,4 @@ class Proxy:
     def _run(self, options):
         self.processes.start("haproxy", [PROGRAM, *options[:1], "-f", self.file, *options[1:]], self.log)
         if self.way == SEAMLESS:
-            until(lambda: not self.processes.pid("haproxy"), 10, "HAProxy is a daemon", every=0.002)
+            self.processes.reap("haproxy")
