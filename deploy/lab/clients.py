@@ -1,13 +1,14 @@
 """Clients of the two ports, in a process of their own: writers, readers, and sessions that are kept open.
 
 As a program:  clients.py HOST PERIOD WRITERS READERS KEPT KEPT_READERS   runs until its standard input ends and writes
-one JSON object a line for each attempt: {"kind": "write"|"read"|"kept"|"kept reader", "start":..., "end":...,
-"ok":..., "phase": "connect"|"query", "error":..., "node":..., "id":...}. Times are of CLOCK_MONOTONIC, which all
-processes share.
+one JSON object a line for each attempt: {"kind": "write"|"read"|"kept"|"kept reader", "by":..., "start":..., "end":...,
+"ok":..., "phase": "connect"|"query", "error":..., "code":..., "node":..., "id":..., "at":...}. Times are of
+CLOCK_MONOTONIC, which all processes share.
 
 A writer opens a new connection for each row; its row is acknowledged when the attempt is `ok`. A kept session writes on
 one connection until that is cut, which is then its line: `start` when it was opened, `end` when the client saw the end.
 A kept reader does the same with reads. Each of their rows and answers is a line of kind "kept write" or "kept read".
+`by` is the client, `code` the error's SQLSTATE where the server gave one, `at` the time by the node's clock when it wrote.
 """
 
 import collections
@@ -30,8 +31,8 @@ if __name__ == "__main__":
 from lab.wait import until
 
 CONNECT_TIMEOUT = 40  # as long as HAProxy holds a connection
-WRITE = "INSERT INTO ledger (id) VALUES (%s) RETURNING host(inet_server_addr())"
-READ = "SELECT host(inet_server_addr()), (SELECT count(*) FROM (SELECT 1 FROM ledger LIMIT 10) AS sample)"
+WRITE = "INSERT INTO ledger (id) VALUES (%s) RETURNING host(inet_server_addr()), extract(epoch FROM clock_timestamp())"
+READ = "SELECT host(inet_server_addr()), NULL, (SELECT count(*) FROM (SELECT 1 FROM ledger LIMIT 10) AS sample)"
 
 
 def connect(host, port, **options):
@@ -51,7 +52,7 @@ class Program:
         threads = [threading.Thread(target=self.writer, args=(number,)) for number in range(writers)]
         threads += [threading.Thread(target=self.reader, args=(number,)) for number in range(readers)]
         threads += [threading.Thread(target=self.kept_session, args=(number,)) for number in range(kept)]
-        threads += [threading.Thread(target=self.kept_reader) for _ in range(kept_readers)]
+        threads += [threading.Thread(target=self.kept_reader, args=(number,)) for number in range(kept_readers)]
         for thread in threads:
             thread.start()
             self.ending.wait(self.period / max(1, len(threads)))  # staggered
@@ -63,11 +64,11 @@ class Program:
     def writer(self, number):
         for turn in self.turns():
             row = f"{os.getpid()}-w{number}-{turn}"
-            self.attempt("write", 5000, WRITE, (row,), row)
+            self.attempt("write", 5000, WRITE, (row,), row, f"w{number}")
 
-    def reader(self, _number):
+    def reader(self, number):
         for _turn in self.turns():
-            self.attempt("read", 5001, READ, (), None)
+            self.attempt("read", 5001, READ, (), None, f"r{number}")
 
     def turns(self):
         turn, due = 0, time.monotonic()
@@ -75,51 +76,56 @@ class Program:
             yield turn
             turn, due = turn + 1, max(due + self.period, time.monotonic())
 
-    def attempt(self, kind, port, statement, values, row):
-        start, phase, node, problem = time.monotonic(), "connect", None, None
+    def attempt(self, kind, port, statement, values, row, by):
+        start, phase, node, at, problem = time.monotonic(), "connect", None, None, None
         try:
-            connection = connect(self.host, port, connect_timeout=CONNECT_TIMEOUT)
+            connection = connect(self.host, port, connect_timeout=CONNECT_TIMEOUT, application_name=f"lab {kind}")
             phase = "query"
             try:
                 with connection.cursor() as cursor:
                     cursor.execute(statement, values)
-                    node = cursor.fetchone()[0]
+                    node, at = cursor.fetchone()[:2]
             finally:
                 connection.close()
         except psycopg2.Error as error:
             problem = error
-        self.record(kind, start, phase, problem, node, row)
+        self.record(kind, by, start, phase, problem, node, row, at)
 
     def kept_session(self, number):
         rows = (f"{os.getpid()}-k{number}-{turn}" for turn in itertools.count())
-        self.keep("kept", 5000, "kept write", lambda: (WRITE, next(rows)))
+        self.keep("kept", f"k{number}", 5000, lambda: (WRITE, next(rows)))
 
-    def kept_reader(self):
-        self.keep("kept reader", 5001, "kept read", lambda: (READ, None))
+    def kept_reader(self, number):
+        self.keep("kept reader", f"kr{number}", 5001, lambda: (READ, None))
 
-    def keep(self, kind, port, each, statement):
+    def keep(self, kind, by, port, statement):
+        each = "kept read" if kind == "kept reader" else "kept write"
         while not self.ending.is_set():
             start, phase, node, problem = time.monotonic(), "connect", None, None
             try:
-                connection = connect(self.host, port, connect_timeout=CONNECT_TIMEOUT)
+                connection = connect(self.host, port, connect_timeout=CONNECT_TIMEOUT, application_name=f"lab {kind}")
                 start, phase = time.monotonic(), "query"
                 while not self.ending.is_set():
                     text, row = statement()
                     with connection.cursor() as cursor:
+                        begun = time.monotonic()
                         cursor.execute(text, (row,) if row else ())
-                        node = cursor.fetchone()[0]
-                    self.record(each, time.monotonic(), "query", None, node, row)
+                        node, at = cursor.fetchone()[:2]
+                    self.record(each, by, begun, "query", None, node, row, at)
                     # Nothing is due from the server: readable means that the session is cut, seen at once.
                     select.select([connection], [], [], self.period)
                 connection.close()
             except psycopg2.Error as error:
                 problem = error
-            self.record(kind, start, phase, problem, node, None)
+            self.record(kind, by, start, phase, problem, node, None)
             self.ending.wait(0.05)
 
-    def record(self, kind, start, phase, problem, node, row):
-        line = json.dumps({"kind": kind, "start": start, "end": time.monotonic(), "ok": problem is None, "phase": phase,
-                           "error": " ".join(str(problem).split()) if problem else None, "node": node, "id": row})
+    def record(self, kind, by, start, phase, problem, node, row, at=None):
+        end = time.monotonic()
+        line = json.dumps({"kind": kind, "by": by, "start": start, "end": end, "ok": problem is None, "phase": phase,
+                           "error": " ".join(str(problem).split()) if problem else None,
+                           "code": problem.pgcode if problem else None, "node": node, "id": row,
+                           "at": float(at) - time.time() + end if at else None})
         with self.lock:
             print(line, flush=True)
 
