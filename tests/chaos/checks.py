@@ -98,6 +98,17 @@ def changes_of(node):
     return Observer(question, period=0.25)
 
 
+def ask_leader(lab, statement, *values):
+    """(the leader, what it answers); the leader may still change where a fault has a late effect."""
+    def answer():
+        leader = lab.writable_leader()
+        try:
+            return leader and (leader, clients.execute(leader, statement, *values))
+        except clients.psycopg2.Error:
+            return None
+    return until(answer, 60, "the leader answers a query", every=0.5)
+
+
 def held(changes, wanted, since, until_then):
     """Whether the answer was as wanted all the time between the two."""
     index = bisect.bisect_right(changes, since, key=lambda change: change[0]) - 1
@@ -161,8 +172,9 @@ class Checks:
         cut = [line for line in lines if self.is_cut(line)]
         row["sessions cut"] = len(cut)
         row["on the leader that stayed"] = sum(self.stays_leader(line, whole) for line in cut)
-        ends = sorted(line["end"] for line in lines if line["ok"] and line["kind"] in ("write", "kept write"))
-        row["outage"] = max((after - before for before, after in zip(ends, ends[1:])), default=whole - begun)
+        ends = [line["end"] for line in lines if line["ok"] and line["kind"] in ("write", "kept write")]
+        ends = sorted([begun, *ends, time.monotonic()])
+        row["outage"] = max(after - before for before, after in zip(ends, ends[1:]))
         row["lasted"], row["whole after"] = ended - begun, whole - ended
         return row
 
@@ -254,11 +266,15 @@ class Checks:
             if node.name == leader.name:
                 continue
             self.counts["nodes asked for sessions"] += 1
+            left = []
+
+            def nobody():
+                left[:] = clients.execute(node, query, self.lab.proxy_address)
+                return not left
             try:
-                until(lambda: not clients.execute(node, query, self.lab.proxy_address), 2, "nobody is left")
-            except Late:
-                yield ("session left", f"sessions are left on {node.name}",
-                       [list(map(str, row)) for row in clients.execute(node, query, self.lab.proxy_address)])
+                until(nobody, 2, f"nobody is left on {node.name}")
+            except Late as late:
+                yield "session left", str(late), [list(map(str, row)) for row in left]
 
     def stuck(self, whole):
         """Once all is whole, every client gets on."""
@@ -286,8 +302,8 @@ class Checks:
     def lost(self, everything=False):
         """Every acknowledged row is on the leader."""
         wanted = list(self.rows if everything else self.unchecked)
-        leader = self.lab.wait_writable()
-        found = {row[0] for row in clients.execute(leader, "SELECT id FROM ledger WHERE id = ANY(%s)", wanted)}
+        leader, rows = ask_leader(self.lab, "SELECT id FROM ledger WHERE id = ANY(%s)", wanted)
+        found = {row[0] for row in rows}
         self.counts["rows looked for"] += len(wanted)
         self.unchecked.clear()
         lost = [row for row in wanted if row not in found]

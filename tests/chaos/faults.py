@@ -53,6 +53,7 @@ class World:
         self.excused = []  # (begin, end): two slots in the primary pool are somebody else's doing
         self.closed = []  # (begin, end): HAProxy's ports
         self.last_leader = None
+        self.notes = []  # of this turn
 
     def leader(self):
         """Of the two that overlap, the second may come when there is none: then the last."""
@@ -159,11 +160,13 @@ _node_faults("leader", World.leader)
 _node_faults("replica", World.replica)
 
 
-@fault("leader: SIGTERM to PostgreSQL, which waits for its sessions", "node", (5, 10))
+@fault("leader: smart shutdown of PostgreSQL, then fast", "node", (3, 6))
 def smart_shutdown(world):
+    """Waits for the sessions there are, Patroni's own among them, which therefore says that all is well."""
     postmaster = world.leader().postmaster()
     signal_pid(postmaster, signal.SIGTERM)
     yield
+    signal_pid(postmaster, signal.SIGINT)
 
 
 @fault("leader: PostgreSQL restarted through Patroni", "node", (2, 4))
@@ -271,7 +274,7 @@ def agent_hup(world):
 
 @fault("agent: killed again and again in a switchover", "agent node", (0, 1), blind=True)
 def agent_killed_in_switchover(world):
-    target = world.replica()
+    target = _synchronous(world)
     switching = threading.Thread(target=_switch, args=(world, target))
     switching.start()
     while switching.is_alive():
@@ -332,7 +335,7 @@ def reloads(world):
 
 @fault("HAProxy: reload in the midst of a switchover", "haproxy node", (0, 1))
 def reload_in_switchover(world):
-    target = world.replica()
+    target = _synchronous(world)
     switching = threading.Thread(target=_switch, args=(world, target))
     switching.start()
     time.sleep(world.chance.uniform(0, 3))
@@ -494,9 +497,11 @@ def delay_etcd(world):
 # --- what operators do
 
 def _switch(world, target):
-    """A planned switchover, begun again where Patroni says no."""
-    with contextlib.suppress(Late, OSError, RuntimeError):
+    """A planned switchover. Patroni may say no: then that is a note, not a fault."""
+    try:
         world.lab.switchover(target)
+    except (Late, OSError, RuntimeError) as problem:
+        world.notes.append(str(problem))
 
 
 def _synchronous(world):
@@ -514,11 +519,12 @@ def switchover(world):
 @fault("switchover, and back at once", "node", (0, 2))
 def back_and_forth(world):
     old = world.leader()
+    _patch(world, {"synchronous_node_count": 2})  # Patroni hands over to a synchronous standby only
     _switch(world, _synchronous(world))
-    until(lambda: world.lab.writable_leader() and world.lab.leader().name != old.name, 60, "another node leads")
-    world.lab.wait_synchronous()
+    until(lambda: old.name in (world.lab.synchronous().get("sync_standby") or ""), 60, f"{old.name} is synchronous")
     _switch(world, old)
     yield
+    _patch(world, {"synchronous_node_count": None})
 
 
 @fault("a member joins and leaves", "node", (1, 4))

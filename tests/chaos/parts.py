@@ -113,6 +113,7 @@ class Cluster(cluster.Lab):
         self.master_socket = self.folder / "master.sock"
         self.state_folder = self.folder / "state"
         self.lives = 0  # of the agent
+        self.pointsman = shutil.copy(pointsman, self.folder)  # as it is now, though it be built anew meanwhile
 
     # The network
 

@@ -103,6 +103,7 @@ class Soak:
 
     def turn(self, number, kinds):
         names = [kind.name for kind in kinds]
+        self.world.notes.clear()
         self.world.chance = random.Random(f"{self.options.seed}/{number}")
         self.lives.look()
         print(f"{number + 1:4} {time.strftime('%H:%M:%S', time.gmtime())} {' + '.join(names)}", end="", flush=True)
@@ -117,10 +118,12 @@ class Soak:
         whole = time.monotonic()
         wrong, report = self.checks.turn(begun, ended, whole, kinds)
         self.lives.look()
-        self.turns.append({"number": number + 1, "kinds": names, "begun": begun, "made anew": anew, **report})
+        self.turns.append({"number": number + 1, "kinds": names, "begun": begun, "made anew": anew, "notes": list(self.world.notes),
+                           **report})
         print(f": {report['lasted']:.0f} s, whole {report['whole after']:.1f} s later, failed "
               f"{report['failed writes']} w {report['failed reads']} r, cut {report['sessions cut']}, outage "
-              f"{report['outage']:.1f} s{', made anew: ' + ', '.join(anew) if anew else ''}", flush=True)
+              f"{report['outage']:.1f} s{', made anew: ' + ', '.join(anew) if anew else ''}"
+              f"{', ' + '; '.join(self.world.notes) if self.world.notes else ''}", flush=True)
         self.note(names, wrong)
 
     def inject(self, kinds):
