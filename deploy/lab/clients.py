@@ -8,7 +8,7 @@ CLOCK_MONOTONIC, which all processes share.
 A writer opens a new connection for each row; its row is acknowledged when the attempt is `ok`. A kept session writes on
 one connection until that is cut, which is then its line: `start` when it was opened, `end` when the client saw the end.
 A kept reader does the same with reads. Each of their rows and answers is a line of kind "kept write" or "kept read".
-`by` is the client, `code` the error's SQLSTATE where the server gave one, `at` the time by the node's clock when it wrote.
+`by` is the client, `code` the error's SQLSTATE where the server gave one, `at` when it wrote, by the node's clock.
 """
 
 import collections

@@ -139,14 +139,14 @@ class Checks:
             self.blind.append((begun, ended + RECOVERY))
         wrong = []
         wrong += self.stuck(whole)
-        lines = self.lines.fresh()
+        taken, lines = time.monotonic(), self.lines.fresh()
         wrong += self.writes(lines)
         wrong += self.reads(lines)
         wrong += self.sessions(lines)
         wrong += self.left_behind()
         wrong += self.slots()
         wrong += self.lost()
-        report = self.report(lines, begun, ended, whole)
+        report = self.report(lines, begun, ended, whole, taken)
         if all(kind.harmless for kind in kinds):
             harmed = report["failed writes"] + report["failed reads"] + report["sessions cut"]
             if harmed:
@@ -156,7 +156,7 @@ class Checks:
     def failures(self, lines, since, most=8):
         return [line for line in lines if not line["ok"] and line["end"] >= since][:most]
 
-    def report(self, lines, begun, ended, whole):
+    def report(self, lines, begun, ended, whole, taken):
         lines = [line for line in lines if line["end"] >= begun]
         row = {}
         for kind in ("write", "read"):
@@ -173,7 +173,7 @@ class Checks:
         row["sessions cut"] = len(cut)
         row["on the leader that stayed"] = sum(self.stays_leader(line, whole) for line in cut)
         ends = [line["end"] for line in lines if line["ok"] and line["kind"] in ("write", "kept write")]
-        ends = sorted([begun, *ends, time.monotonic()])
+        ends = sorted([begun, *ends, taken])
         row["outage"] = max(after - before for before, after in zip(ends, ends[1:]))
         row["lasted"], row["whole after"] = ended - begun, whole - ended
         return row

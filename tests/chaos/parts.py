@@ -255,6 +255,13 @@ class Cluster(cluster.Lab):
         before = self.worker()
         self.processes.signal("haproxy", signal.SIGUSR2)
         until(lambda: self.worker() not in (None, before), 20, "a new worker has HAProxy's socket", every=0.02)
+        until(self.master_answers, 10, "HAProxy's master answers", every=0.02)  # it is deaf until then to the next signal
+
+    def master_answers(self):
+        try:
+            return str(self.worker()) in haproxy.ask(self.master_socket, "show proc")
+        except OSError:
+            return False
 
     def worker(self):
         try:

@@ -136,11 +136,16 @@ class Soak:
             time.sleep(chance.uniform(*kinds[0].lasts))
 
     def note(self, names, wrong):
+        """Keeps what was wrong: of the same, the first few with their evidence and the number of all."""
+        found = {}
         for rule, text, evidence in wrong:
-            found = {"seed": self.options.seed, "turn": len(self.turns), "faults": names, "rule": rule, "text": text,
-                     "evidence": evidence, "monotonic": time.monotonic(), "utc": time.strftime("%FT%TZ", time.gmtime())}
-            self.wrong.append(found)
-            print(f"     BROKEN {rule}: {text}\n       {json.dumps(evidence, default=str)[:600]}", flush=True)
+            found.setdefault((rule, text), []).append(evidence)
+        for (rule, text), evidence in found.items():
+            self.wrong.append({"seed": self.options.seed, "turn": len(self.turns), "faults": names, "rule": rule,
+                               "text": text, "times": len(evidence), "evidence": evidence[:3],
+                               "monotonic": time.monotonic(), "utc": time.strftime("%FT%TZ", time.gmtime())})
+            print(f"     BROKEN {rule} ({len(evidence)} times): {text}\n"
+                  f"       {json.dumps(evidence[0], default=str)[:500]}", flush=True)
 
     def state(self):
         def asked(action):
