@@ -258,10 +258,15 @@ class Cluster(cluster.Lab):
         until(self.master_answers, 10, "HAProxy's master answers", every=0.02)  # it is deaf until then to the next signal
 
     def master_answers(self):
-        try:
-            return str(self.worker()) in haproxy.ask(self.master_socket, "show proc")
-        except OSError:
-            return False
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(2)
+            try:
+                connection.connect(str(self.master_socket))
+                connection.sendall(b"show proc\n")
+                connection.shutdown(socket.SHUT_WR)
+                return str(self.worker()).encode() in b"".join(iter(lambda: connection.recv(65536), b""))
+            except OSError:
+                return False
 
     def worker(self):
         try:
