@@ -176,6 +176,8 @@ class Checks:
         ends = sorted([begun, *ends, taken])
         row["outage"] = max(after - before for before, after in zip(ends, ends[1:]))
         row["lasted"], row["whole after"] = ended - begun, whole - ended
+        row["errors"] = collections.Counter(f"{line['kind']}, {line['phase']}: {line['error'].rpartition('failed: ')[2]}"
+                                            for line in lines if not line["ok"])
         return row
 
     @staticmethod
@@ -235,13 +237,14 @@ class Checks:
             if line["kind"] != "read" or not line["ok"]:
                 continue
             self.counts["reads"] += 1
-            since, node = line["start"] - UNFIT_FOR, line["node"]
+            # Up to its end: it may have been held.
+            since, till, node = line["end"] - UNFIT_FOR, line["end"], line["node"]
             if node not in self.fit:
                 yield "wrong node", f"a read was served by {node}", line
-            elif held(self.fit[node].changes, False, since, line["start"]) and self.sees(since, line["start"]):
+            elif held(self.fit[node].changes, False, since, till) and self.sees(since, till):
                 others = [other for other, observer in self.fit.items()
-                          if other != node and held(observer.changes, True, since, line["start"])]
-                leads = self.nodes[node].name in self.named(since, line["start"])
+                          if other != node and held(observer.changes, True, since, till)]
+                leads = self.nodes[node].name in self.named(since, till)
                 if others or not leads:
                     yield "unfit reader", f"a read was served by {node}, which has said no for {UNFIT_FOR:.0f} s", line
 

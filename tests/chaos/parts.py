@@ -20,7 +20,7 @@ import urllib.request
 
 from lab import cluster, haproxy
 from lab.processes import children, family, signal_pid
-from lab.wait import until
+from lab.wait import Late, until
 
 NETWORK = "127.0.57"
 AGENT_UID = 20500
@@ -331,8 +331,8 @@ class Cluster(cluster.Lab):
             if node.name == leader.name:
                 continue
             try:
-                until(lambda: self.at_rest(node), min(60, left()), f"{node.name} streams")
-            except Exception:
+                until(lambda: self.at_rest(node), min(90, left()), f"{node.name} streams")
+            except Late:
                 anew.append(node.name)
                 node.post("/reinitialize", {"force": True})
                 until(lambda: self.at_rest(node), left(), f"{node.name} streams, made anew")

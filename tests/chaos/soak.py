@@ -31,7 +31,7 @@ import parts  # noqa: E402
 import table  # noqa: E402
 
 INSIDE = "POINTSMAN_CHAOS_NAMESPACE"
-WHOLE_WITHIN = 180  # seconds: a lease, a node that is made anew, and a busy machine
+WHOLE_WITHIN = 240  # seconds: a lease, a node that is made anew, and a busy machine
 OVERLAP = 0.2  # of the turns have two faults
 WRITERS, READERS, KEPT = 4, 2, 2
 GROWTH = 4.0  # MiB of resident memory within one life of the agent
@@ -124,6 +124,8 @@ class Soak:
               f"{report['failed writes']} w {report['failed reads']} r, cut {report['sessions cut']}, outage "
               f"{report['outage']:.1f} s{', made anew: ' + ', '.join(anew) if anew else ''}"
               f"{', ' + '; '.join(self.world.notes) if self.world.notes else ''}", flush=True)
+        for error, times in report["errors"].items():
+            print(f"       {times} x {error[:150]}", flush=True)
         self.note(names, wrong)
 
     def inject(self, kinds):
