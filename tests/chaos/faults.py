@@ -160,7 +160,7 @@ _node_faults("leader", World.leader)
 _node_faults("replica", World.replica)
 
 
-@fault("leader: smart shutdown of PostgreSQL, then fast", "node", (3, 6))
+@fault("leader: smart shutdown of PostgreSQL and then a fast one", "node", (3, 6))
 def smart_shutdown(world):
     """Waits for the sessions there are, Patroni's own among them, which therefore says that all is well."""
     postmaster = world.leader().postmaster()
@@ -264,7 +264,7 @@ def agent_frozen(world):
     world.lab.processes.signal("pointsman", signal.SIGCONT)
 
 
-@fault("agent: SIGHUP, ten times", "agent", (0, 1), harmless=True)
+@fault("agent: ten SIGHUP", "agent", (0, 1), harmless=True)
 def agent_hup(world):
     for _ in range(10):
         world.lab.processes.signal("pointsman", signal.SIGHUP)
@@ -284,7 +284,7 @@ def agent_killed_in_switchover(world):
     yield
 
 
-@fault("agent: the wall clock jumps by an hour, forth and back", "agent", (3, 6), harmless=True)
+@fault("agent: the wall clock jumps by an hour and back", "agent", (3, 6), harmless=True)
 def agent_clock(world):
     clock = world.lab.folder / "clock"
     clock.write_text("+0\n")
@@ -301,7 +301,7 @@ def agent_clock(world):
 
 # --- HAProxy
 
-@fault("HAProxy: kill -9 of master and workers, and start", "haproxy", (0, 4), blind=True, closes=True)
+@fault("HAProxy: kill -9 of master and workers and start", "haproxy", (0, 4), blind=True, closes=True)
 def haproxy_killed(world):
     with world.port_closed():
         for pid in reversed(world.lab.haproxy_family()):
@@ -311,7 +311,7 @@ def haproxy_killed(world):
         world.lab.start_haproxy()
 
 
-@fault("HAProxy: kill -9 of the worker, and start", "haproxy", (0, 2), blind=True, closes=True)
+@fault("HAProxy: kill -9 of the worker and start", "haproxy", (0, 2), blind=True, closes=True)
 def worker_killed(world):
     with world.port_closed():
         signal_pid(world.lab.worker(), signal.SIGKILL)
@@ -344,7 +344,7 @@ def reload_in_switchover(world):
     yield
 
 
-@fault("HAProxy: reload, then kill -9 of the leader's Patroni", "haproxy node", (LEASE + 2, LEASE + 8))
+@fault("HAProxy: reload and then kill -9 of the leader's Patroni", "haproxy node", (LEASE + 2, LEASE + 8))
 def reload_then_kill(world):
     world.lab.reload()
     node = world.leader()
@@ -516,7 +516,7 @@ def switchover(world):
     yield
 
 
-@fault("switchover, and back at once", "node", (0, 2))
+@fault("switchover and back at once", "node", (0, 2))
 def back_and_forth(world):
     old = world.leader()
     _patch(world, {"synchronous_node_count": 2})  # Patroni hands over to a synchronous standby only
@@ -549,7 +549,7 @@ def noloadbalance(world):
     world.lab.set_noloadbalance(node, False)
 
 
-@fault("Patroni is paused, and the leader's Patroni killed", "node", (4, LEASE + 10))
+@fault("Patroni is paused and the leader's Patroni killed", "node", (4, LEASE + 10))
 def pause(world):
     leader = world.leader()
     _patch(world, {"pause": True})
@@ -613,7 +613,7 @@ def hostile_members(world):
         rest.close()
 
 
-@fault("more members than slots, and a switchover", "etcd node", (3, 6))
+@fault("more members than slots and a switchover", "etcd node", (3, 6))
 def exhaustion(world):
     rest = hostile.Rest(f"{world.lab.network}.150", 8001, hostile.stopped)
     # Before the nodes by name, so that it is not the alphabet that saves the leader.
