@@ -5,6 +5,7 @@ Times are of CLOCK_MONOTONIC.
 
 import bisect
 import collections
+import contextlib
 import json
 import re
 import threading
@@ -281,18 +282,31 @@ class Checks:
 
     def stuck(self, whole):
         """Once all is whole, every client gets on."""
-        seen = {}
+        served, ended = set(), []
         tail = Tail(self.load.file)
 
         def everyone():
             for line in tail.fresh():
-                if line["end"] >= whole and line["ok"]:
-                    seen[line["by"]] = True
-            return len(seen) >= self.load.number
+                if line["end"] >= whole:
+                    ended.append(line)
+                    if line["ok"]:
+                        served.add(line["by"])
+            return len(served) >= self.load.number
         try:
-            until(everyone, 20, "every client was served", every=0.2)
+            until(everyone, 20, "every client is served", every=0.2)
+            return
         except Late:
-            yield "stuck", "a client is not served though all is whole", {"served": sorted(seen)}
+            late = sorted(served)
+        # Known: what a dying slot refused and a reload then left in the old worker, is tried there until it gives up.
+        reload = max(self.lab.reloads, default=None)
+        if reload and reload > whole - 60:
+            with contextlib.suppress(Late):
+                until(everyone, 30, "every client is served", every=0.2)
+                stranded = [line for line in ended if not line["ok"]]
+                if all(line["start"] <= reload and "error response" not in line["error"] for line in stranded):
+                    self.counts["stranded in the retries of an old worker"] += len(stranded)
+                    return
+        yield "stuck", "a client is not served though all is whole", {"served": late, "ended": ended[-20:]}
 
     def slots(self):
         for line in self.samples.fresh():

@@ -7,7 +7,6 @@ may notice. `closes` are those that take HAProxy's ports away themselves.
 
 import contextlib
 import json
-import pathlib
 import shutil
 import signal
 import socket
@@ -187,6 +186,26 @@ def _ignoring(action):
 def reinitialize(world):
     world.replica().post("/reinitialize", {"force": True})
     yield
+
+
+@fault("leader: the wall clock of its Patroni jumps by an hour and back", "node", (4, 8))
+def patroni_clock(world):
+    node, clock = world.leader(), world.lab.folder / "clock.patroni"
+    clock.write_text("+0\n")
+    _restart_patroni(world, node, clock)
+    clock.write_text("+3600\n")
+    yield
+    clock.write_text("-3600\n")
+    time.sleep(4)
+    clock.write_text("+0\n")
+    _restart_patroni(world, node, None)
+
+
+def _restart_patroni(world, node, clock):
+    """So soon that nobody else takes the key."""
+    world.lab.crash_node(node, patroni_only=True)
+    world.lab.start_node(world.lab.number(node), fake_clock=clock)
+    until(lambda: node.get("/patroni")[0], 30, "Patroni is back")
 
 
 # --- etcd
@@ -635,6 +654,3 @@ def twin(world):
     yield
     _delete_members(world, ["a-twin", "z-twin"])
 
-
-def libfaketime_is_there():
-    return bool(list(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1")))

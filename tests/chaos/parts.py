@@ -113,6 +113,7 @@ class Cluster(cluster.Lab):
         self.master_socket = self.folder / "master.sock"
         self.state_folder = self.folder / "state"
         self.lives = 0  # of the agent
+        self.reloads = []  # when a new worker had the socket
         self.pointsman = shutil.copy(pointsman, self.folder)  # as it is now, though it be built anew meanwhile
 
     # The network
@@ -255,6 +256,7 @@ class Cluster(cluster.Lab):
         before = self.worker()
         self.processes.signal("haproxy", signal.SIGUSR2)
         until(lambda: self.worker() not in (None, before), 20, "a new worker has HAProxy's socket", every=0.02)
+        self.reloads.append(time.monotonic())
         until(self.master_answers, 10, "HAProxy's master answers", every=0.02)  # it is deaf until then to the next signal
 
     def master_answers(self):
@@ -304,12 +306,12 @@ class Cluster(cluster.Lab):
             self.start_member(number)
         self.wait_etcd()
         first = self.start_node(1)
-        until(first.writable, 90, "the first node takes writes")
+        until(first.writable, 180, "the first node takes writes")
         others = [self.start_node(number) for number in range(2, nodes + 1)]
         self.prepare_haproxy()
         self.start_haproxy()
         self.start_agent()
-        self.wait_streaming(*others)
+        self.wait_streaming(*others, seconds=180)
         self.wait_synchronous()
         self.wait_in_step(30)
 

@@ -19,6 +19,8 @@ import traceback
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "deploy"), str(ROOT / "tests/e2e")]
 
+import psycopg2  # noqa: E402
+
 from lab import interrupt  # noqa: E402
 from lab.clients import Clients, create_ledger  # noqa: E402
 from lab.processes import children  # noqa: E402
@@ -31,6 +33,7 @@ import parts  # noqa: E402
 import table  # noqa: E402
 
 SKIPPED = 77
+CANNOT = (Late, OSError, RuntimeError, ValueError, psycopg2.Error)  # a fault that meets the wrong moment
 INSIDE = "POINTSMAN_CHAOS_NAMESPACE"
 WHOLE_WITHIN = 240  # seconds: a lease, a node that is made anew, and a busy machine
 OVERLAP = 0.2  # of the turns have two faults
@@ -136,13 +139,25 @@ class Soak:
         self.note(names, wrong)
 
     def inject(self, kinds):
-        chance = self.world.chance
-        with kinds[0].run(self.world):
-            if len(kinds) > 1:
-                time.sleep(chance.uniform(0, 3))
-                with kinds[1].run(self.world):
-                    time.sleep(chance.uniform(*kinds[1].lasts))
-            time.sleep(kinds[0].lasts[0] if self.options.quick else chance.uniform(*kinds[0].lasts))
+        """Both halves of every fault, the second fault within the first."""
+        lasts = [kind.lasts[0] if self.options.quick else self.world.chance.uniform(*kind.lasts) for kind in kinds]
+        later = self.world.chance.uniform(0, 3)
+        try:
+            with kinds[0].run(self.world):
+                if len(kinds) > 1:
+                    time.sleep(later)
+                    self.inject_second(kinds[1], lasts[1])
+                time.sleep(lasts[0])
+        except CANNOT as problem:
+            self.world.notes.append(f"not carried out: {problem}")
+        self.lab.heal()
+
+    def inject_second(self, kind, lasts):
+        try:
+            with kind.run(self.world):
+                time.sleep(lasts)
+        except CANNOT as problem:
+            self.world.notes.append(f"the second not carried out: {problem}")
 
     def note(self, names, wrong):
         """Keeps what was wrong: of the same, the first few with their evidence and the number of all."""
@@ -184,6 +199,8 @@ class Soak:
         self.note(["the end"], wrong)
         self.figures = {"seed": self.options.seed, "minutes": (end - self.turns[0]["begun"]) / 60 if self.turns else 0.0,
                         "the machine's load average, at most": self.busiest, **self.checks.counts, "rows lost to a leader that was not synchronous": self.checks.uncovered,
+                        "faults not carried out": sum("not carried out" in note for turn in self.turns
+                                                      for note in turn["notes"]),
                         **{f"the agent's {name}": value for name, value in figures.items()},
                         "the agent's most frequent line, times in a minute": loud[0][0] if loud else 0}
 
