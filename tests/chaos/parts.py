@@ -336,10 +336,16 @@ class Cluster(cluster.Lab):
                 until(lambda: self.at_rest(node), min(90, left()), f"{node.name} streams")
             except Late:
                 anew.append(node.name)
-                node.post("/reinitialize", {"force": True})
+                self.make_anew(node)
                 until(lambda: self.at_rest(node), left(), f"{node.name} streams, made anew")
         until(self.quiet, left(), "a standby is synchronous and HAProxy's slots are in step", every=0.1)
         return anew
+
+    def make_anew(self, node):
+        """What an operator does with a node that does not come back by itself."""
+        self.stop_node(node)
+        shutil.rmtree(node.data, ignore_errors=True)
+        self.start_node(self.number(node))
 
     def at_rest(self, node):
         leader = self.writable_leader()
