@@ -58,13 +58,16 @@ class Processes:
     def __init__(self, folder, die_with_parent):
         self.file = folder / "processes.json"
         self.die_with_parent = die_with_parent
+        self.groups = {}  # of those that run in another group than their user's
         self.popen = {}  # our own children, so that they are reaped
         self.records = json.loads(self.file.read_text()) if self.file.exists() else {}
 
     def start(self, name, command, log, user="root"):
         """Runs the command in a session of its own, its output appended to log."""
         account = pwd.getpwnam(user)
-        drop = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups"]
+        group = self.groups.get(name)
+        drop = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={group or account.pw_gid}",
+                "--clear-groups" if group else "--init-groups"]
         if self.die_with_parent:
             drop += ["--pdeathsig", "TERM"]
         environment = {"PATH": CLEAN_PATH, "LANG": "C.UTF-8", "HOME": account.pw_dir, "USER": user}

@@ -8,7 +8,8 @@ import unittest
 from unittest import mock
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT / "deploy"), str(ROOT / "tests/e2e")]
+sys.path[:0] = [str(ROOT / "deploy")]
+sys.path.append(str(ROOT / "tests/e2e"))
 
 import checks  # noqa: E402
 from lab.patroni import Node  # noqa: E402

@@ -17,7 +17,8 @@ import time
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT / "deploy"), str(ROOT / "tests/e2e")]
+sys.path[:0] = [str(ROOT / "deploy")]
+sys.path.append(str(ROOT / "tests/e2e"))
 
 import psycopg2  # noqa: E402
 
@@ -28,7 +29,7 @@ from lab.sampler import Sampler  # noqa: E402
 from lab.wait import Late  # noqa: E402
 
 import checks  # noqa: E402
-import faults  # noqa: E402
+from kinds import KINDS, World  # noqa: E402
 import parts  # noqa: E402
 import table  # noqa: E402
 
@@ -67,9 +68,9 @@ class Sequence:
             self.deck = list(self.names)
             self.chance.shuffle(self.deck)
         for name in self.deck:
-            if not faults.KINDS[name].touches & touched:
+            if not KINDS[name].touches & touched:
                 self.deck.remove(name)
-                return faults.KINDS[name]
+                return KINDS[name]
         return None
 
 
@@ -92,7 +93,7 @@ class Soak:
         sampler = Sampler(self.lab, period=0.01)
         load = Clients(self.lab, WRITERS, READERS, KEPT)
         load.number = WRITERS + READERS + KEPT
-        self.world = faults.World(self.lab, None)
+        self.world = World(self.lab, None)
         self.checks = checks.Checks(self.lab, self.world, load, sampler, nodes)
         self.lives = checks.Lives(self.lab)
         deadline = begun + 60 * self.options.minutes
@@ -104,7 +105,7 @@ class Soak:
 
     def sequence(self):
         if self.options.once or self.options.quick:
-            yield from ([faults.KINDS[name]] for name in self.options.faults)
+            yield from ([KINDS[name]] for name in self.options.faults)
             return
         sequence = Sequence(self.options.seed, self.options.faults, self.options.overlap)
         while True:
@@ -270,17 +271,17 @@ def arguments():
     parser.add_argument("--results", type=lambda path: pathlib.Path(path).resolve(), default=ROOT / "build/chaos")
     options = parser.parse_args()
     if options.list:
-        print("\n".join(faults.KINDS))
+        print("\n".join(KINDS))
         sys.exit(0)
     if options.quick:
         options.faults, options.seed = ",".join(QUICK), options.seed or 1
     wanted = [part.strip() for part in options.faults.split(",")] if options.faults else []
-    found = {part: [part] if part in faults.KINDS else [name for name in faults.KINDS if part in name]
+    found = {part: [part] if part in KINDS else [name for name in KINDS if part in name]
              for part in wanted}
     unknown = [part for part, names in found.items() if not names]
     if unknown:
         parser.error(f"no such fault: {', '.join(unknown)}")
-    options.faults = [name for part in wanted for name in found[part]] or list(faults.KINDS)
+    options.faults = [name for part in wanted for name in found[part]] or list(KINDS)
     if options.seed is None:
         options.seed = random.randrange(1 << 32)
         sys.argv += ["--seed", str(options.seed)]

@@ -15,13 +15,14 @@ import time
 from dataclasses import dataclass
 from typing import Callable
 
-import hostile_members as hostile
+import fake_rest
 from delay import Delay
 from lab import clients, cluster, haproxy
 from lab.processes import signal_pid
 from lab.wait import Late, until
 
 KINDS = {}
+INJECTED = "set server primary/pg1 state maint"
 LEASE = cluster.FAST["ttl"]
 
 
@@ -63,11 +64,9 @@ class World:
         replicas = self.lab.replicas()
         return replicas[self.chance.randrange(1 << 16) % len(replicas)]
 
-    def member(self):
-        return self.chance.randrange(3) + 1
-
-    def members(self, count):
-        return sorted(self.chance.sample([1, 2, 3], count))
+    def members(self, count=1):
+        """Of etcd."""
+        return self.chance.sample(self.lab.members, count)
 
     def start(self, node):
         """Patroni of a node that it ran on before, if it does not run any more."""
@@ -215,21 +214,19 @@ def _etcd_faults():
         # One that is away is no outage of etcd's.
         @fault(f"etcd: kill -9 of {what}", "etcd", (3, 15) if count == 1 else (3, 12), blind=count > 1)
         def kill(world, count=count):
-            members = world.members(count)
-            for member in members:
-                world.lab.processes.kill(world.lab.etcd_name(member))
+            for name in world.members(count):
+                world.lab.processes.kill(name)
             yield
-            for member in members:
-                world.lab.start_member(member)
+            world.lab.start_etcd()
 
         @fault(f"etcd: SIGSTOP of {what}", "etcd", (3, LEASE + 5), blind=True)
         def freeze(world, count=count):
-            members = world.members(count)
-            for member in members:
-                world.lab.processes.signal(world.lab.etcd_name(member), signal.SIGSTOP)
+            names = world.members(count)
+            for name in names:
+                world.lab.processes.signal(name, signal.SIGSTOP)
             yield
-            for member in members:
-                world.lab.processes.signal(world.lab.etcd_name(member), signal.SIGCONT)
+            for name in names:
+                world.lab.processes.signal(name, signal.SIGCONT)
 
 
 _etcd_faults()
@@ -237,25 +234,23 @@ _etcd_faults()
 
 @fault("etcd: compaction while the agent is cut off", "etcd network", (2, 6), blind=True, harmless=True)
 def compaction(world):
-    world.lab.cut([world.lab.agent_address], world.lab.etcd_addresses)
+    world.lab.cut([world.lab.agent_address], world.lab.all_etcd)
     yield
     for number in range(20):
         world.lab.etcd.put("/elsewhere", str(number))
-    world.lab.etcd.compact()
+    world.lab.compact()
     world.lab.heal()
 
 
 @fault("etcd: the cluster's keys deleted", "etcd node", (3, 6))
 def delete_prefix(world):
-    prefix = world.lab.key("")
-    world.lab.etcd.delete(prefix, prefix[:-1] + "0")
+    world.lab.delete_all(world.lab.key(""))
     yield
 
 
 @fault("etcd: the members' keys deleted", "etcd node", (2, 4), harmless=True)
 def delete_members(world):
-    prefix = world.lab.key("members/")
-    world.lab.etcd.delete(prefix, prefix[:-1] + "0")
+    world.lab.delete_all(world.lab.key("members/"))
     yield
 
 
@@ -323,9 +318,7 @@ def agent_clock(world):
 @fault("HAProxy: kill -9 of master and workers and start", "haproxy", (0, 4), blind=True, closes=True)
 def haproxy_killed(world):
     with world.port_closed():
-        for pid in reversed(world.lab.haproxy_family()):
-            signal_pid(pid, signal.SIGKILL)
-        world.lab.processes.kill("haproxy")
+        world.lab.proxy.end(signal.SIGKILL)
         yield
         world.lab.start_haproxy()
 
@@ -374,7 +367,7 @@ def reload_then_kill(world):
 
 @fault("HAProxy: SIGSTOP", "haproxy", (1, 12), blind=True)
 def haproxy_frozen(world):
-    pids = world.lab.haproxy_family()
+    pids = world.lab.proxy.pids()
     for pid in pids:
         signal_pid(pid, signal.SIGSTOP)
     yield
@@ -464,26 +457,30 @@ def _nodes(world):
     return [node.address for node in world.lab.running_nodes()]
 
 
+def _member(world):
+    return [world.lab.etcd_addresses[name] for name in world.members()]
+
+
 def _everyone(world):
-    return [*_nodes(world), *world.lab.etcd_addresses, world.lab.proxy_address, world.lab.agent_address, "127.0.0.1"]
+    return [*_nodes(world), *world.lab.all_etcd, world.lab.proxy_address, world.lab.agent_address, "127.0.0.1"]
 
 
 LONG = (LEASE // 3, LEASE + 10)
-_cut("leader from etcd", lambda w: [([w.leader().address], w.lab.etcd_addresses)], LONG)
+_cut("leader from etcd", lambda w: [([w.leader().address], w.lab.all_etcd)], LONG)
 _cut("leader from everyone but the agent",
      lambda w: [([w.leader().address], [a for a in _everyone(w) if a not in ("127.0.0.1", w.lab.agent_address)])], LONG)
 _cut("leader from everyone", lambda w: [([w.leader().address], [a for a in _everyone(w) if a != "127.0.0.1"])], LONG)
 _cut("leader from HAProxy", lambda w: [([w.leader().address], [w.lab.proxy_address])], (3, 12))
 _cut("leader from its replicas", lambda w: [([w.leader().address], [node.address for node in w.lab.replicas()])], (4, 15))
 _cut("a replica from everyone", lambda w: [([w.replica().address], [a for a in _everyone(w) if a != "127.0.0.1"])], (3, 25))
-_cut("agent from etcd", lambda w: [([w.lab.agent_address], w.lab.etcd_addresses)], (3, 30), blind=True, harmless=True)
-_cut("agent from one member of etcd", lambda w: [([w.lab.agent_address], [w.lab.etcd_address(w.member())])], (3, 20),
+_cut("agent from etcd", lambda w: [([w.lab.agent_address], w.lab.all_etcd)], (3, 30), blind=True, harmless=True)
+_cut("agent from one member of etcd", lambda w: [([w.lab.agent_address], _member(w))], (3, 20),
      harmless=True)
 _cut("agent from the leader", lambda w: [([w.lab.agent_address], [w.leader().address])], (3, 20), blind=True)
 _cut("agent from a replica", lambda w: [([w.lab.agent_address], [w.replica().address])], (3, 20), harmless=True)
 _cut("agent from everything", lambda w: [([w.lab.agent_address], [a for a in _everyone(w) if a != w.lab.agent_address])],
      (3, 20), blind=True)
-_cut("a member of etcd from its peers", lambda w: [([w.lab.etcd_address(w.member())], w.lab.etcd_addresses)], (3, 20))
+_cut("a member of etcd from its peers", lambda w: [(_member(w), w.lab.all_etcd)], (3, 20))
 
 
 @fault("network: a fifth of all packets is lost", "network", (5, 12))
@@ -509,7 +506,7 @@ def delay_agent(world):
 
 @fault("network: etcd's packets take 200 ms", "network", (5, 15))
 def delay_etcd(world):
-    with Delay(world.lab.etcd_addresses, 0.2):
+    with Delay(world.lab.all_etcd, 0.2):
         yield
 
 
@@ -618,13 +615,13 @@ def garbage(world):
 
 @fault("hostile members", "etcd", (5, 12), harmless=True)
 def hostile_members(world):
-    answers = [hostile.stopped, hostile.claims_to_lead, hostile.never_ends, hostile.endless_header, hostile.never_answers]
-    rests = [hostile.Rest(f"{world.lab.network}.150", 8001 + number, answer) for number, answer in enumerate(answers)]
+    answers = [fake_rest.stopped, fake_rest.claims_to_lead, fake_rest.never_ends, fake_rest.endless_header, fake_rest.never_answers]
+    rests = [fake_rest.Rest(f"{world.lab.network}.150", 8001 + number, answer) for number, answer in enumerate(answers)]
     members = {f"h{number:02}": {"conn_url": f"postgres://{world.lab.network}.{160 + number}:5432/postgres",
                                  "api_url": rest.url} for number, rest in enumerate(rests)}
-    members["h10;show errors"] = {"conn_url": f"postgres://{world.lab.network}.1;{hostile.INJECTED}:5432/postgres",
+    members["h10;show errors"] = {"conn_url": f"postgres://{world.lab.network}.1;{INJECTED}:5432/postgres",
                                   "api_url": rests[0].url}
-    members["h11"] = {"conn_url": f"postgres://a\n{hostile.INJECTED}\n:5432/postgres", "api_url": "http://[::1"}
+    members["h11"] = {"conn_url": f"postgres://a\n{INJECTED}\n:5432/postgres", "api_url": "http://[::1"}
     _put_members(world, members)
     yield
     _delete_members(world, members)
@@ -634,7 +631,7 @@ def hostile_members(world):
 
 @fault("more members than slots and a switchover", "etcd node", (3, 6))
 def exhaustion(world):
-    rest = hostile.Rest(f"{world.lab.network}.150", 8001, hostile.stopped)
+    rest = fake_rest.Rest(f"{world.lab.network}.150", 8001, fake_rest.stopped)
     # Before the nodes by name, so that it is not the alphabet that saves the leader.
     members = {f"a{number:02}": {"conn_url": f"postgres://{world.lab.network}.{160 + number}:5432/postgres",
                                  "api_url": rest.url} for number in range(20)}
