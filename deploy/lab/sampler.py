@@ -52,6 +52,7 @@ def main(socket, period, known):
             slots = haproxy.slots(socket)
         except OSError as error:
             emit({"violation": f"HAProxy's socket: {error}", "t": now, "rows": []})
+            before = {}  # what answers next may be another process
             time.sleep(0.1)
             continue
         for text in violations(slots, before, known):

@@ -59,8 +59,7 @@ class ByHand(scenario.Scenario):
             "the leader's address in a second slot": (other, f"set server {other} addr {leader.address} port 5432;"
                                                              f"set server {other} state ready"),
             "weight": (replica, f"set server {replica} weight 7"),
-            "weight 0": (mine, f"set server {mine} weight 0"),
-            "health down": (mine, f"set server {mine} health down"),
+            # Not a weight where none is configured, nor `health down`, which HAProxy's own check undoes.
             "health checks off": (mine, f"disable health {mine}"),
         }
         problems = []
