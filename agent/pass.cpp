@@ -404,8 +404,10 @@ void passes::report_process(const runtime_api::process_info& next) {
          fmt::format("haproxy {}: another process: {} instead of {}: it was reloaded or restarted, its "
                      "slots are checked",
                      haproxy_, next.pid, seen_->process.pid));
-    for (pool& p : pools_)
+    for (pool& p : pools_) {
         p.check_is_new = true;
+        p.kept_slots.clear(); // whoever restarted HAProxy may have removed the file too
+    }
 }
 
 // A pool that is being changed keeps the rows that it had: others would bring back what is being undone.

@@ -259,12 +259,15 @@ TEST_CASE("pass: a new process that has its slots already gets their full health
     s.reads("n2");
     s.pass();
     CHECK(s.pass().empty());
+    CHECK(s.p.state_file());
+    CHECK_FALSE(s.p.state_file());
     s.process.pid = 200;
 
     SECTION("in every slot in service") {
         CHECK(s.pass() == "set server primary/pg1 health up; set server replicas/pg2 health up");
         CHECK_FALSE(s.logged("drifted"));
         CHECK(s.pass().empty());
+        CHECK(s.p.state_file());
     }
     SECTION("also when it refuses it at first") {
         s.on_send = [](const auto&) -> runtime_api::result<void> { return failure{errc::timeout, "late"}; };
