@@ -124,9 +124,11 @@ probe_change take_outcome(cluster& c, const std::set<check>& checks, const std::
         const bool answered = h.answered;
         const verdict before = h.last;
         const bool followed = follows_leader(c, name);
+        // R2: no yes of before makes a writer.
+        const bool first_of_term = h.sent < c.leader_since && o.sent >= c.leader_since;
         step(h, what.role, o);
-        change.decides =
-            change.decides || !answered || before != h.last || h.in_a_row == 2 || followed != follows_leader(c, name);
+        change.decides = change.decides || !answered || before != h.last || h.in_a_row == 2 || first_of_term ||
+                         followed != follows_leader(c, name);
         if (!answered || before.what != h.last.what)
             change.turned.push_back(what);
     }

@@ -405,6 +405,7 @@ void passes::report_process(const runtime_api::process_info& next) {
                      "slots are checked",
                      haproxy_, next.pid, seen_->process.pid));
     for (pool& p : pools_) {
+        p.sent.clear(); // what the other one was told counts for nothing
         p.check_is_new = true;
         p.kept_slots.clear(); // whoever restarted HAProxy may have removed the file too
     }

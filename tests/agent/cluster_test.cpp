@@ -200,3 +200,25 @@ TEST_CASE("cluster: a switchover that was asked for starts at once, or at its ti
         CHECK_FALSE(is_leaving(c, "n1", begin + 75s));
     }
 }
+
+TEST_CASE("cluster: the first yes that was asked for after the key was seen decides, though it says nothing new",
+          "[cluster]") {
+    world w;
+    w.member("n1").leader("n1").says("n1", writable(), 3);
+    const auto yes_sent = [&w](time_point sent) {
+        const outcome o{
+            .sent = sent,
+            .received = w.now,
+            .status = 200,
+            .body = rest_body{.state = "running", .role = "master", .wal = {}, .replication_state = {}, .timeline = {}},
+            .postgres_open = {},
+            .detail = {}};
+        return take_outcome(w.c, {master}, "n1", "/master", o).decides;
+    };
+    const time_point asked_before = w.now;
+    w.passes(10ms).leader("n1").passes(1ms);
+
+    CHECK_FALSE(yes_sent(asked_before));
+    CHECK(yes_sent(w.now));
+    CHECK_FALSE(yes_sent(w.now));
+}

@@ -254,6 +254,23 @@ TEST_CASE("pass: HAProxy replaced by one that has lost its slots gets them back 
     CHECK(s.logged("another process: 200 instead of 100"));
 }
 
+TEST_CASE("pass: what the old process was told counts for nothing when it is replaced within the pass", "[pass]") {
+    scene s;
+    s.slots_of.erase("replicas");
+    s.on_look = [&s] {
+        if (s.looks == 2) { // the addresses were taken, by a process that is gone
+            s.process.pid = 200;
+            s.slots_of.at("primary") = slots("primary", "pg1 maint, pg2 maint");
+        }
+        return s.observation();
+    };
+
+    s.pass();
+
+    CHECK(text_of(s.slots_of.at("primary")) == "pg1 ready 10.0.0.1:5432, pg2 maint 10.0.0.2:5432");
+    CHECK_FALSE(s.logged("did not change"));
+}
+
 TEST_CASE("pass: a new process that has its slots already gets their full health, once", "[pass]") {
     scene s;
     s.reads("n2");
