@@ -1,6 +1,7 @@
 #include "agent/cluster_watch.hpp"
 
-#include <boost/asio/as_tuple.hpp>
+#include "agent/alarm.hpp"
+
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
@@ -47,19 +48,6 @@ bool same_place(const probe_target& a, const probe_target& b) {
 }
 
 } // namespace
-
-// The loop of one member and path sleeps on this; `again` keeps a wake-up that comes while a probe is under way.
-struct cluster_watch::prober {
-    explicit prober(const asio::any_io_executor& ex) : timer(ex) {}
-
-    void wake() {
-        again = true;
-        timer.cancel();
-    }
-
-    asio::steady_timer timer;
-    bool again{};
-};
 
 cluster_watch::cluster_watch(const asio::any_io_executor& executor, const config::cluster_settings& settings,
                              etcd_http::gateway_settings etcd, etcd_http::tls_context probe_tls,
@@ -110,7 +98,7 @@ void cluster_watch::take_keys(const etcd_http::key_snapshot& snapshot) {
     start_probers();
     if (change.leader) {
         for (auto& [key, loop] : probers_)
-            loop->wake();
+            loop->ring();
     } else {
         for (const std::string& name : change.probe)
             wake_probers(name);
@@ -275,7 +263,7 @@ void cluster_watch::start_probers() {
             const auto [it, is_new] = probers_.try_emplace({name, path});
             if (!is_new)
                 continue;
-            it->second = std::make_unique<prober>(executor_);
+            it->second = std::make_unique<alarm>(executor_);
             tasks_.spawn(probe_loop(name, path));
         }
     }
@@ -284,7 +272,7 @@ void cluster_watch::start_probers() {
 void cluster_watch::wake_probers(const std::string& member) {
     for (auto& [key, loop] : probers_) {
         if (key.first == member)
-            loop->wake();
+            loop->ring();
     }
 }
 
@@ -321,8 +309,8 @@ std::optional<probe_target> cluster_watch::target_of(const std::string& name, co
 asio::awaitable<void> cluster_watch::probe_loop(std::string member, std::string path) {
     const auto key = std::pair(member, path);
     while (cluster_.members.contains(member)) {
-        prober& self = *probers_.at(key);
-        self.again = false;
+        alarm& self = *probers_.at(key);
+        self.reset();
         std::chrono::milliseconds delay = not_probeable_wait;
         if (const auto target = target_of(member, path)) {
             const auto result = co_await probe(*target, settings_.probe.timeout);
@@ -332,12 +320,7 @@ asio::awaitable<void> cluster_watch::probe_loop(std::string member, std::string 
                 take_outcome(member, path, result);
             delay = jittered(next_delay(member, path));
         }
-        if (self.again)
-            continue;
-        self.timer.expires_after(delay);
-        auto [error] = co_await self.timer.async_wait(asio::as_tuple(asio::use_awaitable));
-        if (error && !self.again)
-            break; // cancelled, not woken
+        co_await self.sleep_until(now() + delay);
     }
     probers_.erase(key);
 }

@@ -22,6 +22,8 @@
 
 namespace pointsman::agent {
 
+class alarm;
+
 class cluster_watch {
 public:
     // `changed` is called, on the executor, when something happened that may change what is desired. `settings` must
@@ -40,8 +42,6 @@ public:
     std::chrono::milliseconds poll_interval() const { return poll_interval_; }
 
 private:
-    struct prober;
-
     struct resolved_name {
         std::vector<std::string> addresses; // of the last look-up that brought any
         std::string trouble;                // of the last look-up
@@ -82,11 +82,11 @@ private:
     cluster cluster_;
     std::set<check> checks_;
     std::map<std::string, resolved_name> names_;
-    std::map<std::pair<std::string, std::string>, std::unique_ptr<prober>> probers_; // by member and path
-    std::map<std::string, std::string> refused_; // member → reason, as logged last
-    std::string etcd_trouble_;                   // as logged last; empty: none
-    bool etcd_gone_back_{};                      // told since etcd answered last
-    std::uint64_t store_{};                      // the store of etcd that is followed (key_cache.hpp)
+    std::map<std::pair<std::string, std::string>, std::unique_ptr<alarm>> probers_; // by member and path
+    std::map<std::string, std::string> refused_;                                    // member → reason, as logged last
+    std::string etcd_trouble_;                                                      // as logged last; empty: none
+    bool etcd_gone_back_{};                                                         // told since etcd answered last
+    std::uint64_t store_{}; // the store of etcd that is followed (key_cache.hpp)
     task_group tasks_;
 };
 

@@ -44,8 +44,8 @@ inline constexpr std::chrono::seconds unknown_grace{30};
 inline constexpr std::chrono::seconds second_no{1};
 
 // And while nobody else claims to be the writer: after etcd was lost or replaced, Patroni says 503 until it has its key
-// again, for 1.4 s and more, and PostgreSQL takes writes all the time (facts 1.4; seen with 3.0.2). An election waits 2
-// s for each node whose REST API hangs. A demotion changes the body or the key before that.
+// again, for 1.4 s and more, and PostgreSQL takes writes all the time (facts 1.4; seen with 3.0.2). An election waits
+// two seconds for each node whose REST API hangs. A demotion changes the body or the key before that.
 inline constexpr std::chrono::seconds lone_no{5};
 
 // How long a slot in service whose address belongs to no member is left alone (R5).

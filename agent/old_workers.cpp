@@ -1,10 +1,7 @@
 #include "agent/old_workers.hpp"
 
+#include "agent/alarm.hpp"
 #include "etcd_http/patroni.hpp"
-
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
 
 #include <spdlog/spdlog.h>
 
@@ -35,13 +32,6 @@ void report_cut(std::int64_t pid, const std::vector<open_session>& sessions) {
 
 } // namespace
 
-// `rung` keeps a wake-up that comes while a sweep is under way.
-struct old_workers::alarm {
-    explicit alarm(const asio::any_io_executor& ex) : timer(ex) {}
-    asio::steady_timer timer;
-    bool rung{};
-};
-
 old_workers::old_workers(const asio::any_io_executor& executor, runtime_api::master master,
                          std::function<session_rules()> rules)
     : executor_(executor), master_(std::move(master)), ask_rules_(std::move(rules)),
@@ -54,20 +44,15 @@ void old_workers::passed() {
     if (rules == rules_)
         return;
     rules_ = std::move(rules);
-    alarm_->rung = true;
-    alarm_->timer.cancel();
+    alarm_->ring();
 }
 
 asio::awaitable<void> old_workers::run() {
     for (;;) {
-        alarm_->rung = false;
+        alarm_->reset();
         if (any_end(rules_))
             co_await sweep();
-        if (alarm_->rung)
-            continue;
-        alarm_->timer.expires_after(interval);
-        auto [error] = co_await alarm_->timer.async_wait(asio::as_tuple(asio::use_awaitable));
-        static_cast<void>(error);
+        co_await alarm_->sleep_until(std::chrono::steady_clock::now() + interval);
     }
 }
 

@@ -15,6 +15,8 @@
 
 namespace pointsman::agent {
 
+class alarm;
+
 class old_workers {
 public:
     // `rules` gives those of the last pass.
@@ -31,8 +33,6 @@ public:
     boost::asio::awaitable<void> run();
 
 private:
-    struct alarm;
-
     boost::asio::awaitable<void> sweep();
     boost::asio::awaitable<runtime_api::result<void>> sweep_worker(std::int64_t pid);
     void report(const runtime_api::result<void>& swept);

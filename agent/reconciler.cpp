@@ -1,10 +1,7 @@
 #include "agent/reconciler.hpp"
 
+#include "agent/alarm.hpp"
 #include "agent/log.hpp"
-
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
 
 #include <algorithm>
 #include <utility>
@@ -34,13 +31,6 @@ std::vector<followed_cluster> followed(const std::vector<const cluster_watch*>& 
 
 } // namespace
 
-// `rung` keeps a wake-up that comes while a pass is under way.
-struct reconciler::alarm {
-    explicit alarm(const asio::any_io_executor& ex) : timer(ex) {}
-    asio::steady_timer timer;
-    bool rung{};
-};
-
 reconciler::reconciler(const asio::any_io_executor& executor, runtime_api::session session,
                        const std::vector<const cluster_watch*>& watches, state_keeper* keeper, metrics& counted,
                        std::function<void()> passed)
@@ -50,13 +40,12 @@ reconciler::reconciler(const asio::any_io_executor& executor, runtime_api::sessi
 reconciler::~reconciler() = default;
 
 void reconciler::wake() {
-    alarm_->rung = true;
-    alarm_->timer.cancel();
+    alarm_->ring();
 }
 
 asio::awaitable<void> reconciler::run() {
     for (;;) {
-        alarm_->rung = false;
+        alarm_->reset();
         co_await pass();
         passed_();
         co_await wait_for_reason();
@@ -96,11 +85,9 @@ asio::awaitable<todo> reconciler::carry_out(todo what) {
 
 asio::awaitable<void> reconciler::wait_for_reason() {
     const time_point until = passes_.next(now());
-    while (!alarm_->rung && now() < until) {
-        alarm_->timer.expires_at(std::min(until, now() + heartbeat));
-        auto [error] = co_await alarm_->timer.async_wait(asio::as_tuple(asio::use_awaitable));
-        static_cast<void>(error);
-        if (alarm_->rung)
+    while (now() < until) {
+        co_await alarm_->sleep_until(std::min(until, now() + heartbeat));
+        if (alarm_->rung())
             co_return;
         const auto process = co_await session_.identify();
         if (passes_.is_news(process))

@@ -16,6 +16,8 @@
 
 namespace pointsman::agent {
 
+class alarm;
+
 class reconciler {
 public:
     // `watches`, `counted` and `keeper` must outlive this. `passed` is called after every pass, successful or not: the
@@ -36,8 +38,6 @@ public:
     const passes& state() const { return passes_; }
 
 private:
-    struct alarm;
-
     boost::asio::awaitable<void> pass();
     boost::asio::awaitable<todo> carry_out(todo what);
     boost::asio::awaitable<void> wait_for_reason();
