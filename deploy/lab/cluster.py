@@ -13,7 +13,7 @@ from .etcd import Etcd
 from .patroni import Node
 from .processes import Processes, children, signal_pid, start_time
 from .proxy import Proxy
-from .wait import until
+from .wait import Late, until
 
 DEPLOY = pathlib.Path(__file__).resolve().parent.parent
 SCOPE = "demo"
@@ -152,10 +152,12 @@ class Lab:
         postmaster = None if patroni_only else node.postmaster()
         self.processes.signal(node.name, signal.SIGKILL)
         if postmaster:
-            backends = children(postmaster)
-            signal_pid(postmaster, signal.SIGKILL)
-            for backend in backends:
-                signal_pid(backend, signal.SIGKILL)
+            dying = {pid: start_time(pid) for pid in [postmaster, *children(postmaster)]}
+            for pid in dying:
+                signal_pid(pid, signal.SIGKILL)
+            # Until then its port takes connections, which are lost with it.
+            until(lambda: all(start_time(pid) != started for pid, started in dying.items()), 10,
+                  f"PostgreSQL of {node.name} is gone", every=0.001)
         until(lambda: not self.processes.pid(node.name), 10, f"Patroni of {node.name} is gone")
 
     def set_noloadbalance(self, node, value):
@@ -191,11 +193,26 @@ class Lab:
         for node in nodes:
             until(lambda: self.streaming(node), seconds, f"{node.name} streams from the leader", every=0.1)
 
-    def wait_complete(self, seconds=90):
-        """Every running node but the leader streams. A crash before that can give two nodes the same new timeline,
-        which Patroni does not notice: the old leader then never follows (seen here with 3.0.2)."""
+    def wait_complete(self, seconds=60):
+        """Every running node but the leader streams. Returns the names of those that had to be made anew: Patroni 3.0.2
+        lets a node be that follows a timeline of its own, mostly after two changes of leader in a row."""
         leader = self.wait_writable()
-        self.wait_streaming(*[node for node in self.running_nodes() if node.name != leader.name], seconds=seconds)
+        anew = []
+        for node in self.running_nodes():
+            if node.name != leader.name:
+                try:
+                    self.wait_streaming(node, seconds=seconds)
+                except Late:
+                    anew.append(node.name)
+                    self.make_anew(node)
+                    self.wait_streaming(node, seconds=seconds)
+        return anew
+
+    def make_anew(self, node):
+        """What an operator does with a node that does not come back by itself."""
+        self.stop_node(node)
+        shutil.rmtree(node.data, ignore_errors=True)
+        self.start_node(int(node.name[4:]))
 
     def switchover(self, candidate):
         """Returns the time at which the request that succeeded was sent. Asks the leader itself, which acts at once;
@@ -207,9 +224,11 @@ class Lab:
         def accepted():
             sent = time.monotonic()
             status, body = leader.post("/switchover", request)
-            if status not in (200, 412):  # 412: what Patroni knows of the candidate is one loop old
+            # 412: what Patroni knows of the candidate is one loop old. 503, 504: etcd has not answered it in time.
+            if status not in (200, 412, 503, 504):
                 raise RuntimeError(f"switchover to {candidate.name}: HTTP {status}: {body.get('text')}")
-            return sent if status == 200 else None
+            now_leads = self.leader() if status in (503, 504) else None
+            return sent if status == 200 or (now_leads and now_leads.name == candidate.name) else None
 
         return until(accepted, 30, f"{leader.name} hands over to {candidate.name}", every=0.5)
 

@@ -133,7 +133,9 @@ class Bench:
 
     def settle(self, load):
         """The cluster is complete and the system serves writes on the leader, and reads."""
-        self.lab.wait_complete(120)
+        anew = self.lab.wait_complete()
+        if anew:
+            print(f"made anew, for they did not come back: {', '.join(anew)}", flush=True)
         leader, since = self.lab.leader(), time.monotonic()
         until(lambda: any(line["kind"] == "write" and line["start"] >= since for line in load.served(leader, since)), 90,
               f"{leader.name} serves a write", every=0.1)

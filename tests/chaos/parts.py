@@ -234,12 +234,6 @@ class Cluster(cluster.Lab):
         until(self.quiet, left(), "a standby is synchronous and HAProxy's slots are in step", every=0.1)
         return anew
 
-    def make_anew(self, node):
-        """What an operator does with a node that does not come back by itself."""
-        self.stop_node(node)
-        shutil.rmtree(node.data, ignore_errors=True)
-        self.start_node(self.number(node))
-
     def at_rest(self, node):
         leader = self.writable_leader()
         return leader and (leader.name == node.name or self.streaming(node))

@@ -47,6 +47,8 @@ class EtcdFaults(Faults):
         self.assert_never_wrong(self.sampler)
 
     def inflict(self, fault):
+        self.lab.wait_complete()  # also where the fault before this one has failed
+        self.lab.wait_in_step(30)
         begun = time.monotonic()
         try:
             fault()

@@ -37,7 +37,8 @@ class Faults(scenario.Scenario):
         """Clients whose kept sessions are all there before the fault, and that are ended after it."""
         load = self.clients(writers=2, readers=2, kept=2, kept_readers=4)
         for kind, count in (("kept write", 2), ("kept read", 4)):
-            until(lambda: sum(line["kind"] == kind for line in load.records()) > 2 * count, 30, f"sessions: {kind}")
+            until(lambda: len({line["by"] for line in load.records() if line["kind"] == kind and line["ok"]}) == count, 30,
+                  f"sessions: {kind}")
         yield load
         load.stop()
 
