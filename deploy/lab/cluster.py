@@ -11,7 +11,7 @@ import time
 from . import haproxy, interrupt
 from .etcd import Etcd
 from .patroni import Node
-from .processes import Processes, children, signal_pid, start_time
+from .processes import Processes, alive, children, signal_pid, start_time
 from .proxy import Proxy
 from .wait import Late, until
 
@@ -156,7 +156,7 @@ class Lab:
             for pid in dying:
                 signal_pid(pid, signal.SIGKILL)
             # Until then its port takes connections, which are lost with it.
-            until(lambda: all(start_time(pid) != started for pid, started in dying.items()), 10,
+            until(lambda: not any(alive(*process) for process in dying.items()), 10,
                   f"PostgreSQL of {node.name} is gone", every=0.001)
         until(lambda: not self.processes.pid(node.name), 10, f"Patroni of {node.name} is gone")
 
@@ -320,7 +320,7 @@ class Lab:
             signal_pid(pid, signal.SIGQUIT)
             for child in children(pid):  # PostgreSQL itself gives them five seconds first
                 signal_pid(child, signal.SIGKILL)
-            until(lambda: start_time(pid) != started, 20, f"PostgreSQL of {node.name} is gone", every=0.01)
+            until(lambda: not alive(pid, started), 20, f"PostgreSQL of {node.name} is gone", every=0.01)
 
 
 def _runs_in(pid, folder):

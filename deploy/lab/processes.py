@@ -26,6 +26,11 @@ def start_time(pid):
     return None if fields[0] == "Z" else int(fields[19])
 
 
+def alive(pid, started):
+    """Whether the process that was started then is still there; one that was gone when its start was asked for is not."""
+    return started is not None and start_time(pid) == started
+
+
 def children(parent):
     """The ids of the process's children."""
     found = []
@@ -86,7 +91,7 @@ class Processes:
         if name in self.popen:
             self.popen[name].poll()
         pid, started = self.records.get(name, (0, None))
-        return pid if started is not None and start_time(pid) == started else None
+        return pid if alive(pid, started) else None
 
     def running(self):
         return [name for name in self.records if self.pid(name)]

@@ -6,7 +6,7 @@ import signal
 import time
 
 from . import haproxy
-from .processes import signal_pid, start_time
+from .processes import alive, signal_pid, start_time
 from .wait import until
 
 PROGRAM = "/usr/sbin/haproxy"
@@ -45,7 +45,7 @@ class Proxy:
         ending = {pid: start_time(pid) for pid in self.pids()}
         for pid in ending:
             signal_pid(pid, number)
-        until(lambda: all(start_time(pid) != started for pid, started in ending.items()), 10, "HAProxy's processes end",
+        until(lambda: not any(alive(*process) for process in ending.items()), 10, "HAProxy's processes end",
               every=0.002)
         self.processes.reap("haproxy")
 
