@@ -319,12 +319,16 @@ std::optional<std::uint64_t> lag_of(const scene& s, const std::string& name) {
 }
 
 std::optional<unsigned> weight_of(const scene& s, const std::string& name, const slot& at, admin_state state) {
-    if (!s.pool.weight || state != admin_state::ready)
+    if (state != admin_state::ready)
         return std::nullopt; // a slot out of service is not worth a command
+    // With the weight 0, which only somebody's hand gives, it would be out of service all the same.
+    const auto declared = at.weight == 0 ? std::optional(at.initial_weight) : std::nullopt;
+    if (!s.pool.weight)
+        return declared;
     if (s.pool.role == pool_role::primary || !s.pool.weight->lag)
         return s.pool.weight->base;
     const auto lag = lag_of(s, name);
-    return lag ? std::optional(weigh(*s.pool.weight, *lag, at.weight)) : std::nullopt;
+    return lag ? std::optional(weigh(*s.pool.weight, *lag, at.weight)) : declared;
 }
 
 std::optional<runtime_api::address> address_of(const scene& s, const std::string& name) {

@@ -472,6 +472,16 @@ TEST_CASE("desire: the weight follows the lag", "[desire]") {
     }
 }
 
+TEST_CASE("desire: a slot in service with the weight 0 takes no connection: it gets the weight it was declared with",
+          "[desire]") {
+    world w = steady();
+    w.slots("primary", "pg1 ready 10.0.0.1:5432 w0, pg2 maint 10.0.0.2:5432 w0, pg3 maint 10.0.0.3:5432, pg4 maint");
+    CHECK(w.desired("primary") == "n1=ready+w1 n2=maint n3=maint pg4=maint");
+    CHECK(w.plan("primary") == "set server primary/pg1 weight 1");
+    w.slots("primary", "pg1 ready 10.0.0.1:5432 w7, pg2 maint 10.0.0.2:5432, pg3 maint 10.0.0.3:5432, pg4 maint");
+    CHECK(w.plan("primary").empty()); // somebody's choice, and it routes
+}
+
 TEST_CASE("weigh: from the full weight down to the least", "[desire]") {
     const config::weight_settings settings{.base = 100, .lag = config::lag_settings{10, 110}};
     CHECK(agent::weigh(settings, 0, 1) == 100);
