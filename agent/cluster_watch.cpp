@@ -58,6 +58,12 @@ cluster_watch::cluster_watch(const asio::any_io_executor& executor, const config
 
 cluster_watch::~cluster_watch() = default;
 
+void cluster_watch::begin_with(cluster known) {
+    cluster_ = std::move(known);
+    for (auto& [name, m] : cluster_.members)
+        std::erase_if(m.probes, [this](const auto& probe) { return !checks_.contains(probe.first); });
+}
+
 asio::awaitable<void> cluster_watch::run() {
     const etcd_http::follower follower{
         .changed = [this](const etcd_http::key_snapshot& snapshot) { take_keys(snapshot); },
@@ -66,6 +72,7 @@ asio::awaitable<void> cluster_watch::run() {
     };
     tasks_.spawn(gateway_.follow(prefix_, follower));
     tasks_.spawn(housekeeping());
+    start_probers();
     co_await tasks_.wait();
 }
 
@@ -73,7 +80,7 @@ asio::awaitable<void> cluster_watch::run() {
 
 void cluster_watch::take_keys(const etcd_http::key_snapshot& snapshot) {
     const auto view = etcd_http::parse_cluster(snapshot.keys, prefix_, snapshot.revision);
-    const bool first = !cluster_.known;
+    const bool first = store_ == 0;
     if (!first && snapshot.store != store_)
         spdlog::warn("cluster {}: another store of etcd is followed from now on: revision {} of cluster {}",
                      settings_.scope, snapshot.revision, snapshot.cluster_id);

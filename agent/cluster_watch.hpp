@@ -34,6 +34,10 @@ public:
     cluster_watch(const cluster_watch&) = delete;
     cluster_watch& operator=(const cluster_watch&) = delete;
 
+    // Begins with what was known of the same cluster under an earlier configuration, instead of with nothing: etcd may
+    // be away (R4). To be called before run().
+    void begin_with(cluster known);
+
     // Until cancelled; all that it started has ended by then.
     boost::asio::awaitable<void> run();
 
@@ -86,7 +90,7 @@ private:
     std::map<std::string, std::string> refused_;                                    // member → reason, as logged last
     std::string etcd_trouble_;                                                      // as logged last; empty: none
     bool etcd_gone_back_{};                                                         // told since etcd answered last
-    std::uint64_t store_{}; // the store of etcd that is followed (key_cache.hpp)
+    std::uint64_t store_{}; // the store of etcd that is followed (key_cache.hpp); 0: none was read yet
     task_group tasks_;
 };
 

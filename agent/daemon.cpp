@@ -84,6 +84,16 @@ public:
                   {"/metrics", {"text/plain; version=0.0.4", [this] { return metrics_.text(); }}}});
     }
 
+    // What the one before it knows of the clusters that both follow.
+    void begin_with(const generation& before) {
+        for (auto& watch : watches_) {
+            for (const auto& old : before.watches_) {
+                if (config::key_prefix(old->settings()) == config::key_prefix(watch->settings()))
+                    watch->begin_with(old->state());
+            }
+        }
+    }
+
     void start() {
         for (auto& watch : watches_)
             tasks_.spawn(watch->run());
@@ -151,6 +161,7 @@ asio::awaitable<void> serve(std::unique_ptr<generation> running, const std::stri
         systemd.reloading();
         if (auto next = reload(executor, config_path, counted, passed)) {
             co_await running->stop();
+            next->begin_with(*running);
             running = std::move(next);
             listen_again(*running);
             running->start();
