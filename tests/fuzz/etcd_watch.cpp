@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +19,7 @@ using namespace pointsman::fuzz;
 namespace {
 
 constexpr std::size_t longest_line = 2000;
+constexpr std::int64_t last_revision = std::numeric_limits<std::int64_t>::max();
 
 struct delivered {
     std::vector<std::string> lines;
@@ -51,7 +53,7 @@ void check_step(const key_snapshot& before, const key_snapshot& after, verdict s
     must(after.store == before.store || (after.store == before.store + 1 && said == verdict::changed),
          "another store is a change");
     must(after.store != before.store || after.revision >= before.revision, "within a store nothing goes back");
-    must(after.revision >= 0 && after.revision + 1 > 0, "a watch can begin at the next revision");
+    must(after.revision >= 0 && after.revision < last_revision, "a watch can begin at the next revision");
     if (said != verdict::changed)
         must(after.keys == before.keys, "what is no change changes no key");
 }

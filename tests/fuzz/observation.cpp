@@ -21,7 +21,10 @@ void check(const slot& s) {
         must(address::parse(s.where->ip(), s.where->port()) == s.where, "an address is canonical");
 }
 
+// Empty lines after the one that ends the answer may be missing.
 void check_prefixes(std::string_view whole) {
+    while (whole.ends_with("\n\n\n"))
+        whole.remove_suffix(1);
     for (std::size_t length = 0; length != whole.size(); ++length)
         if (cut_at(whole, length))
             must(!parse_observation(whole.substr(0, length)), "a cut answer is no answer");
@@ -34,6 +37,12 @@ void check_state_file(const observation& seen) {
     std::string file = rows.head;
     for (const auto& [backend, lines] : rows.of_backend) {
         must(!lines.empty() && lines.ends_with('\n'), "a backend in the state file has whole lines");
+        for (std::string_view rest = lines; !rest.empty();) {
+            const std::string_view line = take_line(rest);
+            must(!has_control(line), "no control character reaches the state file");
+            must(line.find("  ") == line.npos && !line.starts_with(' ') && !line.ends_with(' '),
+                 "no column in the state file is empty");
+        }
         file += lines;
     }
     const auto again = parse_servers_state(file);

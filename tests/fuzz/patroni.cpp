@@ -1,17 +1,21 @@
-// Patroni's keys and values. The input is read twice: as lines `key value` under the cluster's prefix, and as a whole
-// as the value and as the name of a member, for what stands on no line.
+// Patroni's keys and values, and the cluster that the agent knows by them. The input is read twice: as lines `key
+// value` under the cluster's prefix, and as a whole as the value and as the name of a member, for what stands on no
+// line.
 #include "tests/fuzz/laws.hpp"
 
+#include "agent/cluster.hpp"
 #include "etcd_http/patroni.hpp"
 #include "runtime_api/address.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <string>
 
+using namespace pointsman;
 using namespace pointsman::etcd_http;
 using namespace pointsman::fuzz;
-using pointsman::runtime_api::address;
+using runtime_api::address;
 
 namespace {
 
@@ -58,6 +62,19 @@ std::string written(const member_record& member) {
     return out + R"("x":0})";
 }
 
+// What the agent makes of it: a scheduled switchover has a time that its clock can hold.
+void check_taken(const cluster_view& view) {
+    using namespace std::chrono;
+    const agent::time_point now{hours(1)};
+    agent::cluster c;
+    const auto change = agent::take_view(c, view, now, system_clock::time_point(seconds(1'795'387'216)));
+    must(change.probe.size() == view.members.size() && c.members.size() == view.members.size(),
+         "every member is probed when it is new");
+    must(c.asked.has_value() == view.switchover.has_value(), "a switchover that was asked for is known");
+    if (c.asked)
+        must(c.asked->starts >= now && c.asked->starts <= now + years(100), "a switchover starts now or later");
+}
+
 void check_view(const keys& all) {
     const cluster_view view = parse_cluster(all, prefix, 7);
     must(view == parse_cluster(all, prefix, 7), "the same keys give the same view");
@@ -71,6 +88,7 @@ void check_view(const keys& all) {
         must_be_printable(r.member);
         must_be_printable(r.reason);
     }
+    check_taken(view);
     if (view.leader)
         must(!view.leader->name.empty() && is_utf8(view.leader->name), "a leader has a name");
     const cluster_view again = parse_cluster(rewritten, prefix, 7);
