@@ -69,10 +69,10 @@ bool has_control(std::string_view text) {
     return false;
 }
 
-// A text of the file in an error: in quotes, on one line, not too long.
-std::string shown(std::string_view text) {
-    constexpr std::size_t limit = 80;
-    std::string out = "'";
+// A text of the file in an error: on one line, not too long.
+std::string escaped(std::string_view text) {
+    constexpr std::size_t limit = 79;
+    std::string out;
     while (!text.empty() && out.size() < limit) {
         const std::string_view before = text;
         const std::optional<char32_t> code = take_code_point(text);
@@ -87,7 +87,11 @@ std::string shown(std::string_view text) {
                 text.remove_prefix(1);
         }
     }
-    return out + (text.empty() ? "'" : "...'");
+    return out + (text.empty() ? "" : "...");
+}
+
+std::string shown(std::string_view text) {
+    return '\'' + escaped(text) + '\'';
 }
 
 std::string joined(const std::vector<std::string>& words, std::string_view last_separator) {
@@ -705,7 +709,9 @@ settings load_text(std::string_view text, const std::string& name) {
     } catch (const YAML::DeepRecursion& error) {
         fail_at(name, error.mark, "nested too deeply; is it the right file?");
     } catch (const YAML::Exception& error) {
-        fail_at(name, error.mark, "not YAML: " + error.msg + "; check indentation, quotes and brackets up to here");
+        // It may quote half a character of the file.
+        fail_at(name, error.mark,
+                "not YAML: " + escaped(error.msg) + "; check indentation, quotes and brackets up to here");
     }
 }
 
