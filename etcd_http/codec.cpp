@@ -53,9 +53,9 @@ bool too_deep(std::string_view text) {
     return false;
 }
 
-// `discarded` where the text is not JSON.
+// `discarded` where the text is not JSON. A NUL is the end for the library, whatever stands behind it.
 json parse_json(std::string_view text) {
-    if (too_deep(text))
+    if (too_deep(text) || text.find('\0') != text.npos)
         return json(json::value_t::discarded);
     return json::parse(text, nullptr, false);
 }

@@ -386,7 +386,7 @@ private:
             return json::object();
         }
         json fields = json::parse(value, nullptr, false);
-        if (fields.is_object())
+        if (fields.is_object() && value.find('\0') == value.npos) // the library would read no further
             return fields;
         refuse(member, what + ": not a JSON object");
         return json::object();

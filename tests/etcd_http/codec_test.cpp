@@ -129,6 +129,7 @@ TEST_CASE("range: what could pass for fewer keys than there are is refused as a 
         {"empty", ""},
         {"cut", R"({"header":{"cluster_id":"1","revision":"6"},"kvs":[)"},
         {"an array", "[]"},
+        {"a NUL that hides what follows it", range_body("") + std::string("\0{", 2)},
         {"no header", R"({"kvs":[]})"},
         {"no revision", R"({"header":{"cluster_id":"1"}})"},
         {"no cluster", R"({"header":{"revision":"6"}})"},

@@ -179,6 +179,7 @@ TEST_CASE("patroni: a member whose value cannot be used stays, with nothing know
         {"{", "value: not a JSON object"},
         {"[]", "value: not a JSON object"},
         {"null", "value: not a JSON object"},
+        {std::string("{}\0{", 4), "value: not a JSON object"},
         {"\xff\xfe", "value: not a JSON object"},
         {"{\"state\":\"\xff\"}", "value: not a JSON object"},
         {std::string(60000, '['), "value: not a JSON object"},

@@ -68,8 +68,10 @@ void check_verdict(pool_role role, const outcome& o, const health& before, const
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     auto text = text_of(data, size);
-    if (const auto body = parse_rest_body(text))
+    if (const auto body = parse_rest_body(text)) {
         check_body(*body);
+        must(text.find('\0') == text.npos, "a NUL hides nothing");
+    }
     health primary;
     health replica;
     for (time_point now{std::chrono::hours(1)}; !text.empty(); now += std::chrono::seconds(1)) {

@@ -25,6 +25,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
         must_be_printable(rows.error());
         return 0;
     }
+    must(text_of(data, size).find('\0') == std::string_view::npos, "a NUL hides nothing");
     const auto again = parse_json(render_json(*rows));
     must(again && *again == *rows, "what was read is written and read again as it was");
 
