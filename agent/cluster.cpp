@@ -36,6 +36,14 @@ bool is_dead(const member& m) {
     });
 }
 
+// Counted in milliseconds, and bounded: the year 9999 is beyond what a clock of nanoseconds holds.
+std::chrono::milliseconds wait_until(std::chrono::sys_time<std::chrono::milliseconds> when,
+                                     std::chrono::system_clock::time_point wall) {
+    using namespace std::chrono;
+    constexpr milliseconds longest = years(100);
+    return std::clamp(when - floor<milliseconds>(wall), milliseconds(0), longest);
+}
+
 std::optional<std::uint64_t> timeline_of(const cluster& c, const std::string& name) {
     const auto it = c.members.find(name);
     std::optional<std::uint64_t> newest;
@@ -78,8 +86,7 @@ view_change take_view(cluster& c, const etcd_http::cluster_view& view, time_poin
     } else if (!c.asked || c.asked->revision != view.switchover->revision) {
         time_point starts = now;
         if (view.switchover->scheduled_at)
-            starts += std::max(time_point::duration::zero(),
-                               std::chrono::duration_cast<time_point::duration>(*view.switchover->scheduled_at - wall));
+            starts += wait_until(*view.switchover->scheduled_at, wall);
         c.asked = switchover{view.switchover->leader, starts, view.switchover->revision};
     }
 

@@ -365,7 +365,7 @@ boost::system::result<std::vector<slot_row>, std::string> parse_json(std::string
             return depth <= max_json_depth;
         },
         false);
-    if (too_deep || !document.is_array())
+    if (too_deep || !document.is_array() || text.find('\0') != text.npos) // the library reads to the first NUL
         return std::string("the slot map is not a JSON array of slots");
 
     std::vector<slot_row> rows;

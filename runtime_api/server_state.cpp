@@ -51,6 +51,16 @@ std::vector<std::string_view> split(std::string_view line, char separator) {
     }
 }
 
+// What is wrong with a line as a line; nullptr where nothing is. HAProxy separates columns by one space and writes `-`
+// where there is nothing to write. The text goes on to logs and to the state file, so it must hold nothing else.
+const char* fault_of(std::string_view line) {
+    if (std::any_of(line.begin(), line.end(), [](char c) { return (c >= '\0' && c < ' ') || c == '\x7f'; }))
+        return "a control character";
+    if (line.starts_with(' ') || line.ends_with(' ') || line.find("  ") != std::string_view::npos)
+        return "an empty column";
+    return nullptr;
+}
+
 // Where in a row the wanted columns are; nullopt where the header lacks one.
 template<std::size_t N, class Text>
 std::optional<std::array<std::size_t, N>> find_columns(const std::vector<Text>& header,
@@ -204,7 +214,10 @@ result<std::vector<slot>> parse_servers_state(std::string_view text) {
         return malformed("show servers state: begins with '" + excerpt(version) + "', not with format version 1");
     if (!text.starts_with("# "))
         return malformed("show servers state: no header line after the version");
-    const auto header = split(take_line(text).substr(2), ' ');
+    const auto header_line = take_line(text).substr(2);
+    if (const char* fault = fault_of(header_line))
+        return malformed("show servers state: " + std::string(fault) + " in the header");
+    const auto header = split(header_line, ' ');
     const auto at = find_columns(header, state_columns);
     if (!at)
         return malformed("show servers state: the header lacks a column: " + excerpt(header.front()));
@@ -212,6 +225,8 @@ result<std::vector<slot>> parse_servers_state(std::string_view text) {
     std::vector<slot> slots;
     while (!text.empty()) {
         const auto line = take_line(text);
+        if (const char* fault = fault_of(line))
+            return malformed("show servers state: " + std::string(fault) + " in the row '" + excerpt(line) + '\'');
         const auto fields = split(line, ' ');
         if (fields.size() != header.size())
             return malformed("show servers state: " + std::to_string(fields.size()) + " columns instead of " +
