@@ -19,6 +19,7 @@ from lab.wait import Late, until
 
 TOLD = 0.5  # seconds from a new leader key in etcd to the last write and the last session on the old leader
 LATE_NEWS = 1.0  # seconds by which we may see a leader key later than the agent did
+REWIND = 10.0  # seconds that a replica which says yes may be behind the leader's timeline and wait (rewind_hold)
 UNFIT_FOR = 3.0  # seconds of 503 after which nobody may be sent to read there: two probes, and a drain
 RECOVERY = 6.0  # seconds after which the agent knows and acts again: its full read of etcd, every 5 s
 READ_ONLY = "25006"
@@ -243,9 +244,11 @@ class Checks:
             if node not in self.fit:
                 yield "wrong node", f"a read was served by {node}", line
             elif held(self.fit[node].changes, False, since, till) and self.sees(since, till):
-                others = [other for other, observer in self.fit.items()
-                          if other != node and held(observer.changes, True, since, till)]
                 leads = self.nodes[node].name in self.named(since, till)
+                # The leader may serve reads (`fallback: primary`) until another is fit and on its timeline.
+                fit_since = since - REWIND if leads else since
+                others = [other for other, observer in self.fit.items()
+                          if other != node and held(observer.changes, True, fit_since, till)]
                 if others or not leads:
                     yield "unfit reader", f"a read was served by {node}, which has said no for {UNFIT_FOR:.0f} s", line
 

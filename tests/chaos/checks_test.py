@@ -91,6 +91,9 @@ class Broken(unittest.TestCase):
         self.checks.fit[B].changes = [(0, False)]
         self.leads((10, 5, "node1"))  # the fallback
         self.assertEqual([], self.rules(self.checks.reads(read(34))))
+        self.checks.fit[B].changes = [(0, False), (30, True)]
+        self.assertEqual([], self.rules(self.checks.reads(read(42))))  # it may be on an older timeline as yet
+        self.assertEqual(["unfit reader"], self.rules(self.checks.reads(read(44))))
 
     def lost(self, found):
         list(self.checks.writes([write(15, 15.1, A)]))
