@@ -1,0 +1,111 @@
+// What must hold whatever happens, looked at after every event (what may never be, not for an instant) and every tenth
+// of a second (what may last a while, but no longer).
+//
+// The truth is that of etcd's keys and of the nodes as the simulation has them, not what the agent believes.
+#pragma once
+
+#include "haproxy.hpp"
+#include "scheduler.hpp"
+
+#include <array>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pointsman::sim {
+
+struct world;
+class node;
+
+// What the agent needs in order to act.
+enum class part { agent, haproxy, etcd, nodes };
+
+// What the agent was told by a node that it asked for the primary's check.
+enum class heard { yes, soft_no, otherwise, nothing, refused };
+
+struct broken_invariant {
+    std::string name;
+    std::string what;
+    time_point at{};
+};
+
+class referee {
+public:
+    explicit referee(world& w) : w_(w) {}
+
+    // A fault takes a part from the agent, and gives it back.
+    void take(part p);
+    void give_back(part p, duration later = {});
+    void by_hand() { by_hand_ = now(); }  // somebody changed slots
+    void replaced() { replaced_ = now(); } // HAProxy by another process, or a batch half carried out
+
+    void key_changed(const std::string& key);
+    void node_said(int host, heard what); // refused: its PostgreSQL port, after a silent REST API
+    void given(const proxy_slot& s);
+    void cut(const proxy_slot& s, const proxy_session& session, by whom);
+    void after_event();
+    void tick();
+    void fail(std::string name, std::string what);
+
+    bool whole() const; // cluster healthy, agent sighted, all served
+    const std::optional<broken_invariant>& broken() const { return broken_; }
+
+private:
+    // A state that may last for a while.
+    struct lasting {
+        std::optional<time_point> since{};
+        void is(bool so, time_point now) {
+            if (!so)
+                since.reset();
+            else if (!since)
+                since = now;
+        }
+        bool longer(duration bound, time_point now) const { return since && now - *since > bound; }
+        bool from(time_point begin, duration bound, time_point now) const {
+            return since && now - std::max(*since, begin) > bound;
+        }
+    };
+
+    time_point now() const;
+    std::optional<time_point> sighted(bool etcd_too = true) const; // since when the agent has all that it needs
+    bool named_another(const std::string& name, duration within) const;
+    bool justified(const proxy_slot& s, const proxy_session& session) const;
+    bool healthy() const;
+    std::string unserved(bool leader_only) const; // why not all is served as it should be; empty: it is
+
+    world& w_;
+    std::optional<broken_invariant> broken_;
+
+    std::array<int, 4> taken_{};
+    std::array<time_point, 4> back_{};
+    time_point etcd_taken_{};
+    time_point by_hand_{};
+    time_point replaced_{};
+
+    std::vector<std::pair<time_point, std::string>> leaders_; // every value of the key, "" where it was gone
+    std::map<std::string, std::string> address_of_;           // by member's key
+    std::map<std::string, time_point> moved_;                 // when etcd last said something new of this address
+
+    struct words {
+        time_point otherwise{};
+        time_point dead{};
+        std::optional<time_point> first_no{}; // of those in a row
+        time_point second_no{};               // that was late enough to count
+    };
+    std::map<int, words> said_; // by host
+
+    std::uint64_t seen_changes_{};
+    lasting two_ready_;
+    lasting same_address_;
+    lasting healthy_;
+    lasting whole_;
+    lasting misrouted_;
+    lasting left_;
+    lasting foreign_;
+    std::uint64_t passes_before_{};
+    int ticks_{};
+};
+
+} // namespace pointsman::sim
