@@ -219,7 +219,8 @@ routine<> node::cycle() {
             bell_.ring();
         } else if (!primary) {
             co_await promote();
-        } else if (const auto asked = of_.store.get(of_.key("failover")); asked && asked->find("\"leader\":\"" + name + '"') != asked->npos) {
+        } else if (const auto asked = of_.store.get(of_.key("failover"));
+                   !of_.ignores_requests && asked && asked->find("\"leader\":\"" + name + '"') != asked->npos) {
             co_await hand_over();
         } else if (of_.store.get(of_.key("leader")) == name) {
             role_ = "master";

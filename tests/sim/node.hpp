@@ -27,6 +27,7 @@ struct patroni {
     std::chrono::seconds loop_wait{10};
     bool failsafe{};
     bool steals_lock{}; // up to 3.0.2: a leader that was frozen may take its key back (facts 1.6)
+    bool ignores_requests{};    // for a switchover: no candidate is fit
     bool restarts_as_primary{}; // from 4.1 on, after a crash of PostgreSQL
     std::vector<std::unique_ptr<node>> nodes{};
     std::uint64_t newest_timeline{1};

@@ -29,9 +29,10 @@ constexpr auto served = 20s;
 // HAProxy that had hung is over.
 constexpr auto reason_lasts = 6s;
 constexpr auto key_lasts = 15s; // the leader key decides while it is readable
-// HAProxy's own check is suspended by then: the agent's probe (a quarter of a second apart, one second of waiting for
-// REST API and port each), and a pass.
-constexpr auto check_suspended = 3500ms;
+// A member that is gone from etcd and silent is forgotten after 10 s, and what was its slot drained after 10 s more.
+constexpr auto orphan_goes = 25s;
+// A switchover that nobody carries out holds new connections no longer (R12).
+constexpr auto request_lasts = 15s;
 // In ten seconds: ten resyncs, and some drift of the clock that draws them.
 constexpr std::uint64_t passes_at_rest = 14;
 // While things happen, every answer of a node may be a reason; deciding probes are 8 ms apart and mostly none.
@@ -79,6 +80,10 @@ void referee::key_changed(const std::string& key) {
         leaders_.emplace_back(now(), w_.cluster.leader().value_or(""));
         return;
     }
+    if (key == "failover") {
+        const auto asked = w_.store.get(w_.cluster.key(key)).value_or("{}");
+        asked_ = asked == "{}" ? std::nullopt : std::optional(now());
+    }
     if (!key.starts_with("members/"))
         return;
     const auto value = w_.store.get(w_.cluster.key(key)).value_or("");
@@ -86,7 +91,7 @@ void referee::key_changed(const std::string& key) {
     const std::string ip = begin == value.npos ? "" : value.substr(begin, value.find(':', begin) - begin);
     std::string& known = address_of_[key];
     if (known != ip) {
-        moved_[known] = moved_[ip] = now();
+        moved_[known] = moved_[ip] = settled_ = now();
         known = ip;
     }
 }
@@ -105,6 +110,12 @@ void referee::node_said(int host, heard what) {
         else if (now() - *said.first_no >= 990ms)
             said.second_no = now();
     }
+}
+
+// Where etcd says that it is.
+std::string referee::ip_told(const node& n) const {
+    const auto it = address_of_.find("members/" + n.name);
+    return it == address_of_.end() || it->second.empty() ? w_.ip_of(n) : it->second;
 }
 
 // Whether the leader key named another member at some time of late.
@@ -143,7 +154,7 @@ void referee::cut(const proxy_slot& s, const proxy_session& session, by whom) {
     const node* leader = w_.leader();
     const auto since = sighted();
     const bool agent_sees = since && now() - *since > recovers && now() - by_hand_ > recovers;
-    const bool leads = leader && session.to.ip() == w_.ip_of(*leader) && leader->takes_sessions() &&
+    const bool leads = leader && session.to.ip() == ip_told(*leader) && leader->takes_sessions() &&
                        leader->is_writable() && !leaders_.empty() && now() - leaders_.back().first > recovers;
     if (whom == by::check && s.id.backend() == "primary" && agent_sees && leads)
         fail("HAProxy's check judges only when the agent does not",
@@ -207,7 +218,7 @@ void referee::after_event() {
 
 bool referee::healthy() const {
     const node* leader = w_.leader();
-    if (!leader || !leader->fit_primary() || !w_.store.available())
+    if (!leader || !leader->fit_primary() || !w_.store.available() || (asked_ && now() - *asked_ < request_lasts))
         return false;
     return std::ranges::all_of(w_.present(), [leader](const node* n) { return n == leader || n->fit_replica(*leader); });
 }
@@ -223,7 +234,7 @@ std::string referee::unserved(bool leader_only) const {
         if (!s.ready())
             continue;
         ready[{s.id.backend(), s.where.ip()}] = &s;
-        const bool is_leader = s.where.ip() == w_.ip_of(*leader);
+        const bool is_leader = s.where.ip() == ip_told(*leader);
         const node* n = w_.cluster.at(w_.host_of(s.where.ip()));
         if (s.id.backend() == "primary" && !is_leader)
             return to_string(s.id) + " is ready and not the leader's";
@@ -234,14 +245,14 @@ std::string referee::unserved(bool leader_only) const {
         if (!leader_only && !s.checked)
             return to_string(s.id) + " is ready and HAProxy's check of it is suspended";
     }
-    if (!ready.contains({"primary", w_.ip_of(*leader)}))
+    if (!ready.contains({"primary", ip_told(*leader)}))
         return "the leader " + leader->name + " has no ready slot";
     if (leader_only)
         return "";
     std::size_t replicas = 0;
     for (const node* n : w_.present()) {
         const bool wanted = n != leader || falls_back;
-        const bool there = ready.contains({"replicas", w_.ip_of(*n)});
+        const bool there = ready.contains({"replicas", ip_told(*n)});
         replicas += there ? 1 : 0;
         if (wanted && !there && enough_slots)
             return "the replica " + n->name + " has no ready slot";
@@ -265,13 +276,13 @@ void referee::tick() {
     // (4) liveness
     const bool is_whole = healthy_.since && since && now() > *since && unserved(false).empty();
     whole_.is(is_whole, now());
-    if (since && healthy_.from(std::max(*since, by_hand_), recovers + served, now()))
+    if (since && healthy_.from(std::max({*since, by_hand_, settled_}), recovers + served, now()))
         if (const auto why = unserved(false); !why.empty())
             fail("what is healthy is served", why);
     const bool same_leader = taken_[static_cast<std::size_t>(part::etcd)] > 0 && healthy_.since &&
                              key_since + served + recovers < etcd_taken_ && since_without_etcd &&
                              *since_without_etcd + served + recovers < etcd_taken_;
-    if (same_leader && healthy_.from(std::max(etcd_taken_, by_hand_), served, now()))
+    if (same_leader && healthy_.from(std::max({etcd_taken_, by_hand_, settled_}), served, now()))
         if (const auto why = unserved(true); !why.empty())
             fail("etcd away, nothing is lost", why);
 
@@ -286,22 +297,26 @@ void referee::tick() {
     for (const proxy_slot& s : w_.proxy.now().slots) {
         if (!s.ready())
             continue;
-        misrouted = misrouted || (s.id.backend() == "primary" && leader && s.where.ip() != w_.ip_of(*leader));
-        foreign = foreign || std::ranges::none_of(address_of_, [&s](const auto& m) { return m.second == s.where.ip(); });
+        misrouted = misrouted || (s.id.backend() == "primary" && leader && s.where.ip() != ip_told(*leader));
+        // A member that is gone from etcd keeps its slot while its node answers (R5).
+        const node* n = w_.cluster.at(w_.host_of(s.where.ip()));
+        foreign = foreign || (!(n && n->alive()) && std::ranges::none_of(address_of_, [&s](const auto& m) {
+                                  return m.second == s.where.ip();
+                              }));
     }
     misrouted_.is(misrouted && leader, now());
     foreign_.is(foreign, now());
     const bool sees = since && now() - *since > recovers && now() - by_hand_ > repaired;
     if (sees && now() - key_since > told && misrouted_.longer(told, now()))
         fail("no new writer on a node that is not the leader", "a slot of another node is ready in the primary pool");
-    if (sees && foreign_.longer(served, now()))
+    if (sees && foreign_.longer(orphan_goes, now()))
         fail("no wrong address ready", "a slot in service has an address of no member");
 
     // (5) sessions on a demoted node, old workers too
     std::string left;
     const auto look = [&](const proxy_process& p, const char* where) {
         for (const proxy_session& s : p.sessions) {
-            if (p.slots[s.slot].id.backend() == "primary" && leader && s.to.ip() != w_.ip_of(*leader))
+            if (p.slots[s.slot].id.backend() == "primary" && leader && s.to.ip() != ip_told(*leader))
                 left = "a session with " + to_string(s.to) + where;
         }
     };
@@ -315,7 +330,7 @@ void referee::tick() {
     // (7) the agent rests
     if (++ticks_ % 100 == 0) {
         const auto passes = w_.counts.passes - std::exchange(passes_before_, w_.counts.passes);
-        const bool at_rest = whole_.longer(20s, now()) && now() - by_hand_ > 20s && now() - replaced_ > 20s;
+        const bool at_rest = whole_.longer(20s, now()) && now() - disturbed_ > 20s;
         if (passes > (at_rest ? passes_at_rest : passes_at_most))
             fail("the agent rests", fmt::format("{} passes in 10 s", passes));
     }

@@ -41,6 +41,8 @@ public:
     void by_hand() { by_hand_ = now(); }  // somebody changed slots
     void replaced() { replaced_ = now(); } // HAProxy by another process, or a batch half carried out
 
+    void disturbed() { disturbed_ = now(); } // by a fault that begins or ends
+
     void key_changed(const std::string& key);
     void node_said(int host, heard what); // refused: its PostgreSQL port, after a silent REST API
     void given(const proxy_slot& s);
@@ -70,6 +72,7 @@ private:
 
     time_point now() const;
     std::optional<time_point> sighted(bool etcd_too = true) const; // since when the agent has all that it needs
+    std::string ip_told(const node& n) const;
     bool named_another(const std::string& name, duration within) const;
     bool justified(const proxy_slot& s, const proxy_session& session) const;
     bool healthy() const;
@@ -83,8 +86,11 @@ private:
     time_point etcd_taken_{};
     time_point by_hand_{};
     time_point replaced_{};
+    time_point disturbed_{};
+    time_point settled_{}; // the last change of who is a member, and where
 
     std::vector<std::pair<time_point, std::string>> leaders_; // every value of the key, "" where it was gone
+    std::optional<time_point> asked_;                         // a switchover that is not carried out yet
     std::map<std::string, std::string> address_of_;           // by member's key
     std::map<std::string, time_point> moved_;                 // when etcd last said something new of this address
 

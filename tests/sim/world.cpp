@@ -293,7 +293,8 @@ routine<> world::turns() {
     const auto& kinds = all_faults();
     for (;;) {
         const auto healed = clock.now();
-        while (!judge.whole()) {
+        const bool waits = chance.percent(80);
+        while (waits && !judge.whole()) {
             co_await pause(clock, 200ms);
             if (clock.now() - healed > settles) {
                 judge.fail("THE SIMULATION ITSELF", "the cluster does not become whole");
@@ -307,6 +308,7 @@ routine<> world::turns() {
         for (std::size_t i = 0; i != together; ++i) {
             const fault& f = chance.pick(kinds);
             ++counts.faults[f.name];
+            judge.disturbed();
             tell("FAULT", [&f] { return f.name; });
             under_way.spawn(f.run(*this));
             if (i + 1 != together) {
@@ -317,6 +319,7 @@ routine<> world::turns() {
         while (!under_way.idle())
             co_await pause(clock, 50ms);
         heal();
+        judge.disturbed();
         tell("FAULT", [] { return "over"; });
     }
 }
