@@ -201,13 +201,18 @@ void referee::after_event() {
     for (const auto& [backend, in_service] : ready) {
         for (std::size_t i = 0; i != in_service.size(); ++i) {
             for (std::size_t j = i + 1; j != in_service.size(); ++j) {
-                if (in_service[i]->where != in_service[j]->where)
+                const address& where = in_service[i]->where;
+                // Free slots that somebody gave have one address too; they are looked for as those of no member are.
+                const bool members = std::ranges::any_of(address_of_, [&where](const auto& m) { //
+                    return m.second == where.ip();
+                });
+                if (where != in_service[j]->where || !members)
                     continue;
                 same = true;
                 if (!same_address_.since && !excused)
                     fail("no two slots in service with one address", to_string(in_service[i]->id) + " and " +
                                                                          to_string(in_service[j]->id) + " have " +
-                                                                         to_string(in_service[i]->where));
+                                                                         to_string(where));
             }
         }
     }
@@ -274,17 +279,21 @@ void referee::tick() {
     const auto key_since = leaders_.empty() ? now() : leaders_.back().first;
 
     // (4) liveness
-    const bool is_whole = healthy_.since && since && now() > *since && unserved(false).empty();
-    whole_.is(is_whole, now());
-    if (since && healthy_.from(std::max({*since, by_hand_, settled_}), recovers + served, now()))
-        if (const auto why = unserved(false); !why.empty())
-            fail("what is healthy is served", why);
-    const bool same_leader = taken_[static_cast<std::size_t>(part::etcd)] > 0 && healthy_.since &&
+    const bool cluster_is = healthy_.since.has_value() && w_.leader();
+    const std::string why = cluster_is ? unserved(false) : "";
+    whole_.is(cluster_is && since && now() > *since && why.empty(), now());
+    unserved_.is(!why.empty(), now());
+    if (since && healthy_.from(std::max({*since, by_hand_, settled_}), recovers + served, now()) &&
+        unserved_.longer(repaired, now()))
+        fail("what is healthy is served", why);
+    const bool same_leader = taken_[static_cast<std::size_t>(part::etcd)] > 0 && cluster_is &&
                              key_since + served + recovers < etcd_taken_ && since_without_etcd &&
                              *since_without_etcd + served + recovers < etcd_taken_;
-    if (same_leader && healthy_.from(std::max({etcd_taken_, by_hand_, settled_}), served, now()))
-        if (const auto why = unserved(true); !why.empty())
-            fail("etcd away, nothing is lost", why);
+    const std::string lost = same_leader ? unserved(true) : "";
+    lost_.is(!lost.empty(), now());
+    if (same_leader && healthy_.from(std::max({etcd_taken_, by_hand_, settled_}), served, now()) &&
+        lost_.longer(repaired, now()))
+        fail("etcd away, nothing is lost", lost);
 
     // (1), (2) by hand, and repaired
     const bool acts = since_without_etcd && now() - *since_without_etcd > recovers;
@@ -309,7 +318,7 @@ void referee::tick() {
     const bool sees = since && now() - *since > recovers && now() - by_hand_ > repaired;
     if (sees && now() - key_since > told && misrouted_.longer(told, now()))
         fail("no new writer on a node that is not the leader", "a slot of another node is ready in the primary pool");
-    if (sees && foreign_.longer(orphan_goes, now()))
+    if (sees && foreign_.from(*since, orphan_goes, now()))
         fail("no wrong address ready", "a slot in service has an address of no member");
 
     // (5) sessions on a demoted node, old workers too
@@ -330,7 +339,8 @@ void referee::tick() {
     // (7) the agent rests
     if (++ticks_ % 100 == 0) {
         const auto passes = w_.counts.passes - std::exchange(passes_before_, w_.counts.passes);
-        const bool at_rest = whole_.longer(20s, now()) && now() - disturbed_ > 20s;
+        const bool at_rest = whole_.longer(20s, now()) && now() - disturbed_ > 20s && now() - key_since > 20s &&
+                             w_.running && now() - w_.running->state().leader_since > 20s;
         if (passes > (at_rest ? passes_at_rest : passes_at_most))
             fail("the agent rests", fmt::format("{} passes in 10 s", passes));
     }

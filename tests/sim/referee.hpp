@@ -106,6 +106,8 @@ private:
     lasting two_ready_;
     lasting same_address_;
     lasting healthy_;
+    lasting unserved_;
+    lasting lost_;
     lasting whole_;
     lasting misrouted_;
     lasting left_;
