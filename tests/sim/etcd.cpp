@@ -119,11 +119,14 @@ void etcd::push() {
         const auto w = weak.lock();
         if (w->ended || w->deaf || health_[w->endpoint] != health::fine || !answers)
             continue;
+        if (w->told >= store_.revision)
+            continue;
+        // What has been held back comes at once, as one piece of the stream.
+        w->last = std::max(w->last, clock_.now() + chance_.between(300us, 4000us) + slowness);
         for (const auto& [revision, events] : store_.log) {
             if (revision <= w->told)
                 continue;
             w->told = revision;
-            w->last = std::max(w->last, clock_.now() + chance_.between(300us, 4000us) + slowness);
             const etcd_http::watch_message message{
                 {store_.cluster_id, store_.revision, store_.raft_term}, false, false, 0, {}, events};
             clock_.at(w->last, [weak, message] {
@@ -157,16 +160,20 @@ void etcd::erase_all() {
 
 void etcd::replace(store next) {
     break_watches();
-    store_ = std::move(next);
-    leases_.clear();
+    std::swap(store_, next);
     ++changes_;
-    if (changed)
-        changed("leader");
+    if (!changed)
+        return;
+    for (const auto* keys : {&next.keys, &store_.keys}) {
+        for (const auto& [key, value] : std::map(*keys))
+            changed(key);
+    }
 }
 
 void etcd::wipe(bool other_cluster_id) {
     store fresh;
     fresh.cluster_id = store_.cluster_id + (other_cluster_id ? 1 : 0);
+    leases_.clear();
     replace(std::move(fresh));
 }
 
@@ -174,13 +181,13 @@ void etcd::wipe(bool other_cluster_id) {
 void etcd::restore() {
     store old = *copy_;
     std::map<std::int64_t, std::int64_t> anew;
-    replace({});
-    for (auto& [key, lease] : old.leases) {
-        if (!anew.contains(lease))
-            anew[lease] = grant(20s);
-        lease = anew[lease];
+    leases_.clear();
+    for (auto& [key, lease_id] : old.leases) {
+        if (!anew.contains(lease_id))
+            anew[lease_id] = grant(20s);
+        lease_id = anew[lease_id];
     }
-    store_ = std::move(old);
+    replace(std::move(old));
 }
 
 void etcd::break_watches() {

@@ -315,14 +315,14 @@ routine<> garbage_in_etcd(world& w) {
 // --- HAProxy
 
 routine<> reload(world& w) {
-    w.judge.replaced();
+    w.judge.new_process();
     w.proxy.reload();
     co_await time(w, 100ms, 3s);
 }
 
 routine<> reloads(world& w) {
     for (int i = 0; i != 5; ++i) {
-        w.judge.replaced();
+        w.judge.new_process();
         w.proxy.reload();
         co_await time(w, 20ms, 400ms);
     }
@@ -333,7 +333,7 @@ routine<> reload_in_switchover(world& w) {
     ask_for_switchover(w, *leader_or_some(w), "");
     for (int i = 0; i != 8; ++i) {
         co_await time(w, 100ms, 900ms);
-        w.judge.replaced();
+        w.judge.new_process();
         w.proxy.reload();
     }
 }
@@ -345,7 +345,7 @@ routine<> haproxy_restarts(world& w) {
     co_await time(w, 20ms, 10s);
     if (w.chance.percent(30))
         w.proxy.state_file.clear(); // somebody has removed it
-    w.judge.replaced();
+    w.judge.new_process();
     w.proxy.start();
     w.set_socket(world::socket_state::fine);
 }

@@ -123,6 +123,8 @@ void haproxy::apply(const command& c, by whom) {
     if (const auto* state = std::get_if<set_state>(&c)) {
         if (state->state == admin_state::ready && !s.ready() && whom == by::agent && on_ready)
             on_ready(s);
+        if (state->state != admin_state::ready && s.ready() && whom == by::agent && on_taken)
+            on_taken(s);
         const bool was_maint = s.maint;
         s.maint = state->state == admin_state::maint;
         s.drain = state->state == admin_state::drain;
@@ -249,7 +251,8 @@ std::vector<proxy_slot> haproxy::initial() const {
 }
 
 // By name; an address only where the slot is declared with a host name; one that was enabled comes back UP.
-void haproxy::restore(std::vector<proxy_slot>& slots) const {
+std::vector<proxy_slot> haproxy::restored() const {
+    std::vector<proxy_slot> slots = initial();
     std::istringstream lines(state_file);
     for (std::string line; std::getline(lines, line);) {
         std::istringstream fields(line);
@@ -273,11 +276,11 @@ void haproxy::restore(std::vector<proxy_slot>& slots) const {
         s->checked = std::stoul(row[13]) & 4U;
         s->fall = 1;
     }
+    return slots;
 }
 
 void haproxy::start() {
-    process_ = {++last_pid_, clock_.now().time_since_epoch() / 1s, initial(), {}};
-    restore(process_.slots);
+    process_ = {++last_pid_, clock_.now().time_since_epoch() / 1s, restored(), {}};
     down = false;
     ++changes;
 }
@@ -311,12 +314,6 @@ void haproxy::check_slots(const std::function<bool(const proxy_slot&)>& passes) 
             cut_slot(s, by::check);
         }
     }
-}
-
-proxy_slot& haproxy::by_hand(std::size_t slot) {
-    process_.slots[slot].touched = clock_.now();
-    ++changes;
-    return process_.slots[slot];
 }
 
 } // namespace pointsman::sim

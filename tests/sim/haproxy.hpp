@@ -94,16 +94,16 @@ public:
     void stop();  // all sessions end, the socket is gone
     void start(); // from the state file
     void check_slots(const std::function<bool(const proxy_slot&)>& passes); // one round of its own checks
-    proxy_slot& by_hand(std::size_t slot); // whoever calls changes it
-    void edited() { ++changes; }
+    std::vector<proxy_slot> restored() const; // what a new process begins with
 
     std::string state_file;
     const proxy_shape shape;
     bool down{};
     std::uint64_t changes{}; // of what a dump shows
     std::uint64_t commands{};
-    // Before a slot is given by the agent, and when a session is cut.
+    // Before the agent gives a slot or takes one that was ready, and when a session is cut.
     std::function<void(const proxy_slot&)> on_ready;
+    std::function<void(const proxy_slot&)> on_taken;
     std::function<void(const proxy_slot&, const proxy_session&, by, bool of_old)> on_cut;
 
 private:
@@ -113,7 +113,6 @@ private:
     void cut_slot(const proxy_slot& s, by whom);
     void set_address(const slot_id& id, const address& where);
     std::vector<proxy_slot> initial() const;
-    void restore(std::vector<proxy_slot>& slots) const;
     std::string dump(const proxy_process& p) const;
 
     scheduler& clock_;

@@ -232,6 +232,8 @@ routine<> node::cycle() {
     leads_ = false;
     if (!leader) {
         if (primary && pg == postgres::running) {
+            const auto says_no = of_.chance.between(50ms, 1500ms); // 503 though it takes writes (facts 1.4)
+            co_await take(says_no);
             if (of_.store.create(of_.key("leader"), name, lease_)) {
                 leads_ = true;
                 lock_seen_ = of_.clock.now();

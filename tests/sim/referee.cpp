@@ -21,7 +21,7 @@ constexpr auto swept = 2500ms;
 // What somebody did to slots is seen by the resync and put right in the same pass.
 constexpr auto repaired = 2500ms;
 // Between the agent's look and its command somebody else may have been quicker: one exchange, and a look after it.
-constexpr auto in_flight = 30ms;
+constexpr auto an_exchange = 30ms;
 // A healthy cluster is served: a replica needs two yeses, and one that was on an older timeline is waited for 10 s; an
 // orphan goes after 10 s; a member gone from etcd is forgotten after 10 s.
 constexpr auto served = 20s;
@@ -31,6 +31,14 @@ constexpr auto reason_lasts = 6s;
 constexpr auto key_lasts = 15s; // the leader key decides while it is readable
 // A member that is gone from etcd and silent is forgotten after 10 s, and what was its slot drained after 10 s more.
 constexpr auto orphan_goes = 25s;
+// Two noes of a running primary count when they are this far apart: where another one says yes, and where none does.
+// Measured where the node answers, which is a little later than where it is asked.
+constexpr auto second_no = 990ms;
+constexpr auto lone_no = 4900ms;
+// For so long an unknown answer keeps the leader's slot.
+constexpr auto grace = 30s;
+// After which etcd's word is too old to be the leader key's: two polls of 5 s and a read's deadline.
+constexpr auto unreadable = 13s;
 // A switchover that nobody carries out holds new connections no longer (R12).
 constexpr auto request_lasts = 15s;
 // In ten seconds: ten resyncs, and some drift of the clock that draws them.
@@ -42,6 +50,11 @@ constexpr std::uint64_t passes_at_most = 300;
 
 time_point referee::now() const {
     return w_.clock.now();
+}
+
+// From what the agent knew to what its command does.
+duration referee::in_flight() const {
+    return an_exchange + 5 * w_.socket_delay;
 }
 
 void referee::fail(std::string name, std::string what) {
@@ -96,20 +109,59 @@ void referee::key_changed(const std::string& key) {
     }
 }
 
-void referee::node_said(int host, heard what) {
+void referee::agent_started() {
+    agent_since_ = now();
+    said_.clear();
+}
+
+void referee::new_process() {
+    replaced();
+    process_since_ = now();
+    whole_before_process_ = whole_.longer(1s, now());
+}
+
+void referee::node_said(int host, const std::string& path, const node::rest_answer& answer,
+                        const agent::outcome& heard) {
     words& said = said_[host];
-    if (what == heard::otherwise)
-        said.otherwise = now();
-    if (what == heard::refused)
-        said.dead = now();
-    if (what == heard::yes)
-        said.first_no.reset();
-    if (what == heard::soft_no) {
-        if (!said.first_no)
-            said.first_no = now();
-        else if (now() - *said.first_no >= 990ms)
-            said.second_no = now();
+    const bool silent = !answer.status || answer.body.find("\"state\": \"unknown\"") != answer.body.npos;
+    if (path == "/replica") {
+        const bool yes = !silent && answer.status == 200;
+        if (!yes && said.replica_yeses > 0)
+            said.yeses_before = said.replica_yeses;
+        if (!yes)
+            said.replica_no = now();
+        said.replica_yeses = yes ? said.replica_yeses + 1 : 0;
     }
+    if (silent && heard.postgres_open == false)
+        said.dead = now();
+    if (silent && !heard.postgres_open)
+        said.no_port = now();
+    if (path == "/replica")
+        return;
+    const bool object = answer.body.starts_with('{');
+    const bool runs = answer.body.find("\"state\": \"running\", \"role\": \"master\"") != answer.body.npos;
+    const bool yes = !silent && runs && answer.status == 200;
+    const bool soft_no = !silent && !yes && (runs || !object);
+    if (said.yes && !yes)
+        said.yes_ended = now();
+    said.yes = yes ? std::optional(heard.sent) : std::nullopt;
+    if (!silent && !yes && !soft_no)
+        said.otherwise = now();
+    if (!silent)
+        said.silent.reset();
+    else if (!said.silent)
+        said.silent = now();
+    if (!soft_no) {
+        said.first_no.reset();
+    } else if (!said.first_no) {
+        said.first_no = now();
+    } else if (now() - *said.first_no >= (another_says_yes(host) ? second_no : lone_no)) {
+        said.second_no = now();
+    }
+}
+
+bool referee::another_says_yes(int host) const {
+    return std::ranges::any_of(said_, [host](const auto& entry) { return entry.first != host && entry.second.yes; });
 }
 
 // Where etcd says that it is.
@@ -140,10 +192,61 @@ void referee::given(const proxy_slot& s) {
             continue;
         const auto m = w_.running->state().members.find(*row.member);
         const bool right = m != w_.running->state().members.end() && m->second.connect == s.where;
-        if (!right && now() - replaced_ > in_flight && now() - by_hand_ > in_flight)
+        if (!right && !excused(s, s.where.ip()))
             fail("no wrong address ready",
                  to_string(s.id) + " is given to " + *row.member + " with " + to_string(s.where));
     }
+    if (!s.maint || excused(s, s.where.ip()))
+        return;
+    const words& said = said_[w_.host_of(s.where.ip())];
+    const bool primary = s.id.backend() == "primary";
+    if (primary && !said.yes && now() - said.yes_ended > in_flight())
+        return fail("only a fresh yes makes a writer", to_string(s.id) + " is given, and its node does not say yes");
+    const auto since = sighted();
+    if (primary && since && now() - *since > recovers && said.yes && *said.yes < leaders_.back().first)
+        return fail("only a fresh yes makes a writer", to_string(s.id) + " is given on a yes of before the leader key");
+    const bool falls_back =
+        w_.settings.pools[1].fallback_primary && (said.yes || now() - said.yes_ended < reason_lasts);
+    const int yeses = now() - said.replica_no < in_flight() ? std::max(said.yeses_before, said.replica_yeses)
+                                                            : said.replica_yeses;
+    if (!primary && yeses < 2 && !falls_back)
+        fail("a replica comes in with its second yes", fmt::format("{} is given after {}", to_string(s.id), yeses));
+}
+
+// Whether what the agent does to a slot may come of something that it could not know yet.
+bool referee::excused(const proxy_slot& s, const std::string& ip) const {
+    const auto moved = moved_.find(ip);
+    return now() - by_hand_ < repaired || now() - s.touched < repaired || now() - replaced_ < in_flight() ||
+           (moved != moved_.end() && now() - moved->second < key_lasts);
+}
+
+// The rule that decided, in the agent's words.
+std::string referee::reason_of(const proxy_slot& s) const {
+    for (const auto& row : w_.running->passes().rows()) {
+        if (row.backend == s.id.backend() && row.slot == s.id.server())
+            return row.why.value_or("-");
+    }
+    return "-";
+}
+
+void referee::taken(const proxy_slot& s) {
+    const std::string& ip = s.where.ip();
+    const bool members = std::ranges::any_of(address_of_, [&ip](const auto& m) { return m.second == ip; });
+    if (excused(s, ip) || !members || two_ready_.since)
+        return;
+    const words& said = said_[w_.host_of(ip)];
+    const node* n = w_.cluster.at(w_.host_of(ip));
+    const auto of_late = [this](time_point at) { return now() - at < reason_lasts; };
+    bool reason = of_late(said.dead) || of_late(said.no_port);
+    if (s.id.backend() == "primary") {
+        reason = reason || of_late(said.otherwise) || of_late(said.second_no) || !n ||
+                 named_another(n->name, key_lasts) || (asked_ && now() - *asked_ < request_lasts + told) ||
+                 (said.silent && (now() - *said.silent > grace || w_.leader() != n));
+    } else {
+        reason = reason || of_late(said.replica_no) || !n || n == w_.leader();
+    }
+    if (!reason)
+        fail("no slot is taken without a reason", to_string(s.id) + " with " + ip + " is taken: " + reason_of(s));
 }
 
 void referee::cut(const proxy_slot& s, const proxy_session& session, by whom) {
@@ -162,21 +265,16 @@ void referee::cut(const proxy_slot& s, const proxy_session& session, by whom) {
 }
 
 bool referee::justified(const proxy_slot& s, const proxy_session& session) const {
-    if (now() - by_hand_ < repaired || now() - s.touched < repaired || now() - replaced_ < in_flight)
-        return true;
     const std::string& ip = session.to.ip();
-    const bool members = std::ranges::any_of(address_of_, [&ip](const auto& m) { return m.second == ip; });
-    const auto moved = moved_.find(ip);
-    if (!members || (moved != moved_.end() && now() - moved->second < key_lasts))
+    const auto member = std::ranges::find(address_of_, ip, [](const auto& m) { return m.second; });
+    if (excused(s, ip) || member == address_of_.end())
         return true;
-    const auto host = w_.host_of(ip);
-    const auto said = said_.find(host);
-    const bool dead = said != said_.end() && now() - said->second.dead < reason_lasts;
+    const auto said = said_.find(w_.host_of(ip));
+    const auto of_late = [this](time_point at) { return now() - at < reason_lasts; };
+    const bool dead = said != said_.end() && of_late(said->second.dead);
     if (s.id.backend() != "primary" || dead)
         return dead;
-    const bool no = said != said_.end() && (now() - said->second.otherwise < reason_lasts ||
-                                            now() - said->second.second_no < reason_lasts);
-    const auto member = std::ranges::find(address_of_, ip, [](const auto& m) { return m.second; });
+    const bool no = said != said_.end() && (of_late(said->second.otherwise) || of_late(said->second.second_no));
     return no || named_another(member->first.substr(std::string("members/").size()), key_lasts);
 }
 
@@ -190,7 +288,7 @@ void referee::after_event() {
         if (s.ready())
             ready[s.id.backend()].push_back(&s);
     }
-    const bool excused = now() - by_hand_ < in_flight || now() - replaced_ < in_flight;
+    const bool excused = now() - by_hand_ < in_flight() || now() - replaced_ < in_flight();
     const bool two = ready["primary"].size() > 1;
     if (two && !two_ready_.since && !excused)
         fail("never two ready slots in the primary pool",
@@ -286,14 +384,38 @@ void referee::tick() {
     if (since && healthy_.from(std::max({*since, by_hand_, settled_}), recovers + served, now()) &&
         unserved_.longer(repaired, now()))
         fail("what is healthy is served", why);
-    const bool same_leader = taken_[static_cast<std::size_t>(part::etcd)] > 0 && cluster_is &&
-                             key_since + served + recovers < etcd_taken_ && since_without_etcd &&
-                             *since_without_etcd + served + recovers < etcd_taken_;
-    const std::string lost = same_leader ? unserved(true) : "";
+    // Roles are followed by probes alone, also to another leader.
+    const bool knew = taken_[static_cast<std::size_t>(part::etcd)] > 0 && cluster_is && since_without_etcd &&
+                      std::max({*since_without_etcd, agent_since_, settled_, process_since_}) + served + recovers <
+                          etcd_taken_;
+    const std::string lost = knew ? unserved(true) : "";
     lost_.is(!lost.empty(), now());
-    if (same_leader && healthy_.from(std::max({etcd_taken_, by_hand_, settled_}), served, now()) &&
+    if (knew && healthy_.from(std::max({etcd_taken_, by_hand_, settled_}), unreadable + served, now()) &&
         lost_.longer(repaired, now()))
         fail("etcd away, nothing is lost", lost);
+
+    // R3: a leader whose REST API is silent keeps its slot for the grace.
+    if (whole())
+        last_whole_ = now();
+    writable_.is(leader && leader->is_writable() && leader->patroni_up, now());
+    const bool grace_holds = writable_.since && *writable_.since < last_whole_ && now() - last_whole_ < grace - 2s &&
+                             key_since < last_whole_ && leader->is_silent() && by_hand_ < last_whole_ &&
+                             settled_ < last_whole_ && process_since_ < last_whole_ && !asked_ &&
+                             w_.cut_off.empty() && since_without_etcd && *since_without_etcd + recovers < last_whole_;
+    const std::string out = grace_holds ? unserved(true) : "";
+    graceless_.is(!out.empty(), now());
+    if (graceless_.longer(repaired, now()))
+        fail("an unknown answer is no no", out);
+
+    // R8: another process has its slots at once, where nothing else has happened.
+    if (whole_before_process_ && now() - process_since_ > told) {
+        whole_before_process_ = false;
+        const bool alone = cluster_is && since && *since <= process_since_ && key_since + recovers < process_since_ &&
+                           settled_ + recovers < process_since_ && by_hand_ + recovers < process_since_ &&
+                           replaced_ == process_since_ && unserved_.since;
+        if (alone && healthy_.since && *healthy_.since + recovers < process_since_)
+            fail("a new HAProxy has its slots at once", why);
+    }
 
     // (1), (2) by hand, and repaired
     const bool acts = since_without_etcd && now() - *since_without_etcd > recovers;
@@ -343,11 +465,25 @@ void referee::tick() {
                              w_.running && now() - w_.running->state().leader_since > 20s;
         if (passes > (at_rest ? passes_at_rest : passes_at_most))
             fail("the agent rests", fmt::format("{} passes in 10 s", passes));
+        if (whole_.longer(served, now()) && now() - disturbed_ > served)
+            look_at_state_file();
     }
 }
 
-bool referee::whole() const {
-    return whole_.since.has_value();
+// R8: a HAProxy that starts from it comes back as this one is.
+void referee::look_at_state_file() {
+    const auto ready = [](const std::vector<proxy_slot>& slots) {
+        std::string text;
+        for (const proxy_slot& s : slots) {
+            if (s.ready())
+                text += to_string(s.id) + " " + to_string(s.where) + " ";
+        }
+        return text;
+    };
+    const std::string would = ready(w_.proxy.restored());
+    const std::string is = ready(w_.proxy.now().slots);
+    if (!w_.proxy.shape.literal && would != is)
+        fail("the state file is current", "it would restore " + would + "instead of " + is);
 }
 
 } // namespace pointsman::sim

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "haproxy.hpp"
+#include "node.hpp"
 #include "scheduler.hpp"
 
 #include <array>
@@ -17,13 +18,9 @@
 namespace pointsman::sim {
 
 struct world;
-class node;
 
 // What the agent needs in order to act.
 enum class part { agent, haproxy, etcd, nodes };
-
-// What the agent was told by a node that it asked for the primary's check.
-enum class heard { yes, soft_no, otherwise, nothing, refused };
 
 struct broken_invariant {
     std::string name;
@@ -44,14 +41,18 @@ public:
     void disturbed() { disturbed_ = now(); } // by a fault that begins or ends
 
     void key_changed(const std::string& key);
-    void node_said(int host, heard what); // refused: its PostgreSQL port, after a silent REST API
+    // The agent has been told this by a node that it asked.
+    void node_said(int host, const std::string& path, const node::rest_answer& answer, const agent::outcome& heard);
+    void agent_started();
+    void new_process();
     void given(const proxy_slot& s);
+    void taken(const proxy_slot& s); // a slot that was ready
     void cut(const proxy_slot& s, const proxy_session& session, by whom);
     void after_event();
     void tick();
     void fail(std::string name, std::string what);
 
-    bool whole() const; // cluster healthy, agent sighted, all served
+    bool whole() const { return whole_.since.has_value(); } // cluster healthy, agent sighted, all served
     const std::optional<broken_invariant>& broken() const { return broken_; }
 
 private:
@@ -74,7 +75,12 @@ private:
     std::optional<time_point> sighted(bool etcd_too = true) const; // since when the agent has all that it needs
     std::string ip_told(const node& n) const;
     bool named_another(const std::string& name, duration within) const;
+    duration in_flight() const;
+    std::string reason_of(const proxy_slot& s) const;
+    bool excused(const proxy_slot& s, const std::string& ip) const;
+    bool another_says_yes(int host) const;
     bool justified(const proxy_slot& s, const proxy_session& session) const;
+    void look_at_state_file();
     bool healthy() const;
     std::string unserved(bool leader_only) const; // why not all is served as it should be; empty: it is
 
@@ -84,6 +90,9 @@ private:
     std::array<int, 4> taken_{};
     std::array<time_point, 4> back_{};
     time_point etcd_taken_{};
+    time_point agent_since_{};
+    time_point process_since_{};
+    bool whole_before_process_{};
     time_point by_hand_{};
     time_point replaced_{};
     time_point disturbed_{};
@@ -99,8 +108,15 @@ private:
         time_point dead{};
         std::optional<time_point> first_no{}; // of those in a row
         time_point second_no{};               // that was late enough to count
+        std::optional<time_point> silent{};   // since when nothing but silence is heard of it
+        time_point no_port{};
+        std::optional<time_point> yes{}; // the last word, and when it was asked for
+        time_point yes_ended{};
+        int replica_yeses{};     // in a row
+        int yeses_before{};      // `replica_no`
+        time_point replica_no{}; // or silence
     };
-    std::map<int, words> said_; // by host
+    std::map<int, words> said_; // by host, to the agent that runs
 
     std::uint64_t seen_changes_{};
     lasting two_ready_;
@@ -110,6 +126,9 @@ private:
     lasting lost_;
     lasting whole_;
     lasting misrouted_;
+    lasting writable_; // the leader
+    lasting graceless_;
+    time_point last_whole_{};
     lasting left_;
     lasting foreign_;
     std::uint64_t passes_before_{};

@@ -288,6 +288,7 @@ routine<agent::outcome> shell::probe(int host, std::optional<int> port_host, std
     }
     result.received = clock_.now();
     ++w_.counts.probes;
+    w_.judge.node_said(host, path, answer, result);
     co_return result;
 }
 

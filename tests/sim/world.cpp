@@ -59,12 +59,13 @@ world::world(std::uint64_t seed, bool is_traced)
         const std::string name = key.starts_with(cluster.prefix) ? key.substr(cluster.prefix.size()) : key;
         judge.key_changed(name);
         tell("etcd", [&] { return name + " = " + store.get(cluster.key(name)).value_or("(gone)").substr(0, 60); });
-        if (name == "leader" || name == "failover") {
+        if (name == "leader" || name == "failover") { // Patroni watches them
             for (const auto& n : cluster.nodes)
                 n->notice();
         }
     };
     proxy.on_ready = [this](const proxy_slot& s) { judge.given(s); };
+    proxy.on_taken = [this](const proxy_slot& s) { judge.taken(s); };
     proxy.on_cut = [this](const proxy_slot& s, const proxy_session& session, by whom, bool) {
         judge.cut(s, session, whom);
     };
@@ -133,34 +134,14 @@ runtime_api::process_info world::process() {
     return proxy.identify(proxy.next_is_old());
 }
 
-node::rest_answer world::ask_node(int host, const std::string& path) {
-    node* n = cluster.at(host);
-    if (!n || cut_off.contains(host))
-        return {};
-    auto answer = n->ask(path);
-    if (path != "/master")
-        return answer;
-    if (!answer.status)
-        judge.node_said(host, heard::nothing);
-    else if (answer.body.find("\"state\": \"unknown\"") == answer.body.npos) {
-        const bool runs = answer.body.find("\"state\": \"running\", \"role\": \"master\"") != answer.body.npos;
-        const bool object = answer.body.starts_with('{');
-        judge.node_said(host, !object               ? heard::soft_no
-                              : !runs               ? heard::otherwise
-                              : answer.status == 200 ? heard::yes
-                                                     : heard::soft_no);
-    }
-    return answer;
+node::rest_answer world::ask_node(int host, const std::string& path) const {
+    const node* n = cluster.at(host);
+    return !n || cut_off.contains(host) ? node::rest_answer() : n->ask(path);
 }
 
-std::optional<bool> world::ask_port(int host) {
+std::optional<bool> world::ask_port(int host) const {
     const node* n = cluster.at(host);
-    if (!n || cut_off.contains(host))
-        return std::nullopt;
-    const auto open = n->port_open();
-    if (open == false)
-        judge.node_said(host, heard::refused);
-    return open;
+    return !n || cut_off.contains(host) ? std::nullopt : n->port_open();
 }
 
 duration world::rest_delay(int host) const {
@@ -197,6 +178,7 @@ void world::log_notes(const agent::notes& notes) {
 // --- its parts
 
 void world::start_agent() {
+    judge.agent_started();
     running = std::make_unique<shell>(*this);
 }
 

@@ -46,8 +46,8 @@ struct world {
     // What the agent meets.
     std::string answer(const std::string& question, const std::vector<runtime_api::command>& batch);
     runtime_api::process_info process();
-    node::rest_answer ask_node(int host, const std::string& path);
-    std::optional<bool> ask_port(int host);
+    node::rest_answer ask_node(int host, const std::string& path) const;
+    std::optional<bool> ask_port(int host) const;
     duration rest_delay(int host) const;
     std::chrono::system_clock::time_point wall() const {
         return std::chrono::system_clock::time_point(
