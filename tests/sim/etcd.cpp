@@ -139,6 +139,10 @@ void etcd::push() {
 }
 
 void etcd::set(std::size_t endpoint, health to) {
+    if (behind_[endpoint]) {
+        was_behind_ = behind_[endpoint];
+        caught_up_ = clock_.now();
+    }
     behind_[endpoint] = to == health::behind ? std::optional(store_) : std::nullopt;
     health_[endpoint] = to;
     for (const auto& weak : watches_) {
@@ -147,6 +151,18 @@ void etcd::set(std::size_t endpoint, health to) {
             w->ended = true;
     }
     push();
+}
+
+std::optional<std::string> etcd::behind_said(const std::string& key, duration lately) const {
+    const std::optional<store>* found = nullptr;
+    for (const auto& s : behind_) {
+        if (s)
+            found = &s;
+    }
+    if (!found && was_behind_ && clock_.now() - caught_up_ < lately)
+        found = &was_behind_;
+    const auto value = found ? (*found)->keys.find(key) : store_.keys.end();
+    return !found || value == (*found)->keys.end() ? std::nullopt : std::optional(value->second.value);
 }
 
 void etcd::erase_all() {

@@ -176,6 +176,7 @@ routine<> member_moves(world& w) {
     const bool restarts = w.chance.percent(50);
     if (restarts)
         n->crash();
+    w.judge.moved();
     n->move(50 + static_cast<int>(w.chance.below(150)));
     if (restarts) {
         co_await time(w, 100ms, 5s);
@@ -193,6 +194,7 @@ routine<> members_swap(world& w) {
         a->crash();
         b->crash();
     }
+    w.judge.moved();
     const int host = a->host;
     a->move(b->host);
     b->move(host);

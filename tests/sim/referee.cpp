@@ -106,6 +106,8 @@ void referee::key_changed(const std::string& key) {
     if (known != ip) {
         moved_[known] = moved_[ip] = settled_ = now();
         known = ip;
+        if (!ip.empty())
+            last_told_[key] = ip;
     }
 }
 
@@ -166,12 +168,14 @@ bool referee::another_says_yes(int host) const {
 
 // Where etcd says that it is.
 std::string referee::ip_told(const node& n) const {
-    const auto it = address_of_.find("members/" + n.name);
-    return it == address_of_.end() || it->second.empty() ? w_.ip_of(n) : it->second;
+    const auto it = last_told_.find("members/" + n.name);
+    return it == last_told_.end() ? w_.ip_of(n) : it->second;
 }
 
-// Whether the leader key named another member at some time of late.
+// Whether the leader key named another member at some time of late, or in what an endpoint that is behind answers.
 bool referee::named_another(const std::string& name, duration within) const {
+    if (const auto behind = w_.store.behind_said(w_.cluster.key("leader"), within); behind && *behind != name)
+        return true;
     for (std::size_t i = leaders_.size(); i != 0; --i) {
         const auto& [since, leader] = leaders_[i - 1];
         if (!leader.empty() && leader != name)
@@ -238,10 +242,12 @@ void referee::taken(const proxy_slot& s) {
     const node* n = w_.cluster.at(w_.host_of(ip));
     const auto of_late = [this](time_point at) { return now() - at < reason_lasts; };
     bool reason = of_late(said.dead) || of_late(said.no_port);
+    const auto since = sighted();
+    const bool blind = !since || now() - *since < recovers;
     if (s.id.backend() == "primary") {
         reason = reason || of_late(said.otherwise) || of_late(said.second_no) || !n ||
-                 named_another(n->name, key_lasts) || (asked_ && now() - *asked_ < request_lasts + told) ||
-                 (said.silent && (now() - *said.silent > grace || w_.leader() != n));
+                 named_another(n->name, key_lasts) || (asked_ && (blind || now() - std::max({*asked_, *since, agent_since_}) < request_lasts + recovers)) ||
+                 (said.silent && (now() - *said.silent > grace || w_.leader() != n || blind));
     } else {
         reason = reason || of_late(said.replica_no) || !n || n == w_.leader();
     }
@@ -436,7 +442,7 @@ void referee::tick() {
                               }));
     }
     misrouted_.is(misrouted && leader, now());
-    foreign_.is(foreign, now());
+    foreign_.is(foreign && leader, now()); // until there is one, the cluster is not whole (R5)
     const bool sees = since && now() - *since > recovers && now() - by_hand_ > repaired;
     if (sees && now() - key_since > told && misrouted_.longer(told, now()))
         fail("no new writer on a node that is not the leader", "a slot of another node is ready in the primary pool");

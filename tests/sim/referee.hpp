@@ -38,6 +38,7 @@ public:
     void by_hand() { by_hand_ = now(); }  // somebody changed slots
     void replaced() { replaced_ = now(); } // HAProxy by another process, or a batch half carried out
 
+    void moved() { settled_ = now(); } // a node, whether or not etcd knows
     void disturbed() { disturbed_ = now(); } // by a fault that begins or ends
 
     void key_changed(const std::string& key);
@@ -101,6 +102,7 @@ private:
     std::vector<std::pair<time_point, std::string>> leaders_; // every value of the key, "" where it was gone
     std::optional<time_point> asked_;                         // a switchover that is not carried out yet
     std::map<std::string, std::string> address_of_;           // by member's key
+    std::map<std::string, std::string> last_told_;            // the same, of one that is gone too
     std::map<std::string, time_point> moved_;                 // when etcd last said something new of this address
 
     struct words {
