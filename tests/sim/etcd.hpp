@@ -64,8 +64,8 @@ public:
     // What an endpoint that is behind, or was until `lately` ago, has of the key.
     std::optional<std::string> behind_said(const std::string& key, duration lately) const;
 
-    bool answers{true};              // between the agent and etcd
-    duration slowness{};             // of each message to the agent
+    bool answers{true};  // between the agent and etcd
+    duration slowness{}; // of each message to the agent
     std::uint64_t changes() const { return changes_; }
 
 private:
@@ -91,7 +91,7 @@ private:
     random& chance_;
     std::vector<health> health_;
     std::vector<std::optional<store>> behind_; // what an endpoint that is behind answers
-    std::optional<store> was_behind_; // the last of them
+    std::optional<store> was_behind_;          // the last of them
     time_point caught_up_{};
     store store_;
     std::optional<store> copy_;

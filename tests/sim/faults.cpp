@@ -300,7 +300,10 @@ routine<> etcd_restored(world& w) {
 routine<> garbage_in_etcd(world& w) {
     const without etcd_part(w, part::etcd);
     static const std::array<std::string, 6> values{
-        "", "{", R"({"conn_url": 5, "api_url": []})", R"({"conn_url":"postgres://0.0.0.0:5432/p"})",
+        "",
+        "{",
+        R"({"conn_url": 5, "api_url": []})",
+        R"({"conn_url":"postgres://0.0.0.0:5432/p"})",
         R"({"conn_url":"postgres://10.0.0.9:70000/p","api_url":"http://10.0.0.9:8008/p","state":"running"})",
         "\xff\xfe set server primary/pg1 state ready;"};
     static const std::array<std::string, 5> keys{"members/x y", "members/;n", "status", "failover", "config"};
@@ -406,8 +409,7 @@ routine<> slots_by_hand(world& w) {
             static constexpr std::array states{admin_state::ready, admin_state::drain, admin_state::maint};
             const std::vector<runtime_api::command> any{
                 runtime_api::set_state{id, w.chance.pick(states)}, runtime_api::set_address{id, other},
-                runtime_api::set_check{id, false}, runtime_api::set_weight{id, 7},
-                runtime_api::shutdown_sessions{id}};
+                runtime_api::set_check{id, false}, runtime_api::set_weight{id, 7}, runtime_api::shutdown_sessions{id}};
             const std::vector<runtime_api::command> one{any[w.chance.below(100) < 60 ? 0 : w.chance.below(any.size())]};
             w.tell("somebody", [&one] { return render(one.front()); });
             w.proxy.carry_out(one, by::somebody);

@@ -53,9 +53,10 @@ std::string haproxy::dump(const proxy_process& p) const {
     for (const proxy_slot& s : p.slots) {
         const unsigned admin = 4U + (s.maint ? 1U : 0U) + (s.drain ? 8U : 0U);
         const unsigned check = 2U + (s.checked ? 4U : 0U) + (s.maint ? 8U : 0U);
-        fmt::format_to(std::back_inserter(text), "3 {} {} {} {} {} {} {} 1 7 15 3 {} {} 0 0 0 {} {} - 0 8008 - - 8008\n",
-                       s.id.backend(), ++number, s.id.server(), s.where.ip(), s.up ? 2 : 0, admin, s.weight,
-                       s.up ? 4 : 0, check, shape.literal ? "-" : "slot.invalid", s.where.port());
+        fmt::format_to(std::back_inserter(text),
+                       "3 {} {} {} {} {} {} {} 1 7 15 3 {} {} 0 0 0 {} {} - 0 8008 - - 8008\n", s.id.backend(),
+                       ++number, s.id.server(), s.where.ip(), s.up ? 2 : 0, admin, s.weight, s.up ? 4 : 0, check,
+                       shape.literal ? "-" : "slot.invalid", s.where.port());
     }
     return text + '\n';
 }
@@ -66,7 +67,8 @@ std::string haproxy::statistics() {
         ++counts[s.slot];
     std::string text = "# pxname,svname,scur,status,type,\n";
     for (std::size_t i = 0; i != counts.size(); ++i)
-        text += fmt::format("{},{},{},UP,2,\n", process_.slots[i].id.backend(), process_.slots[i].id.server(), counts[i]);
+        text +=
+            fmt::format("{},{},{},UP,2,\n", process_.slots[i].id.backend(), process_.slots[i].id.server(), counts[i]);
     return text + '\n';
 }
 
@@ -221,7 +223,8 @@ std::vector<std::size_t> haproxy::usable(const std::string& backend) const {
 }
 
 void haproxy::open(std::size_t slot, duration lives) {
-    process_.sessions.push_back({++last_session_, slot, process_.slots[slot].where, clock_.now(), clock_.now() + lives});
+    process_.sessions.push_back(
+        {++last_session_, slot, process_.slots[slot].where, clock_.now(), clock_.now() + lives});
 }
 
 void haproxy::end_sessions_at(const std::string& ip) {
@@ -245,7 +248,8 @@ std::vector<proxy_slot> haproxy::initial() const {
     std::vector<proxy_slot> slots;
     for (const std::string& backend : shape.backends) {
         for (std::size_t i = 1; i <= shape.slots; ++i)
-            slots.push_back({.id = *slot_id::parse(backend, fmt::format("pg{}", i)), .where = *address::parse("127.0.0.1", 1)});
+            slots.push_back(
+                {.id = *slot_id::parse(backend, fmt::format("pg{}", i)), .where = *address::parse("127.0.0.1", 1)});
     }
     return slots;
 }

@@ -34,8 +34,8 @@ struct proxy_slot {
     bool up{};
     unsigned weight{1};
     bool checked{true};
-    unsigned failures{}; // of HAProxy's check, in a row
-    unsigned fall{3};    // failures until it is down
+    unsigned failures{};  // of HAProxy's check, in a row
+    unsigned fall{3};     // failures until it is down
     time_point touched{}; // by somebody else than the agent
 
     bool ready() const { return !maint && !drain; }
@@ -57,8 +57,8 @@ struct proxy_process {
 };
 
 struct proxy_shape {
-    bool async_address{};  // 2.9 and later
-    bool literal{};        // slots declared with an address, not a name: the state file does not restore them
+    bool async_address{};     // 2.9 and later
+    bool literal{};           // slots declared with an address, not a name: the state file does not restore them
     bool cuts_on_maint{true}; // on-marked-down shutdown-sessions
     std::size_t slots{};      // of each backend
     std::vector<std::string> backends;
@@ -91,10 +91,10 @@ public:
 
     // Faults.
     void reload();
-    void stop();  // all sessions end, the socket is gone
-    void start(); // from the state file
+    void stop();                                                            // all sessions end, the socket is gone
+    void start();                                                           // from the state file
     void check_slots(const std::function<bool(const proxy_slot&)>& passes); // one round of its own checks
-    std::vector<proxy_slot> restored() const; // what a new process begins with
+    std::vector<proxy_slot> restored() const;                               // what a new process begins with
 
     std::string state_file;
     const proxy_shape shape;

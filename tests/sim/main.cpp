@@ -1,5 +1,5 @@
-// Runs seeds, each a simulated cluster of its own, until one breaks an invariant. A seed is the same run everywhere; the
-// one that breaks is run again with its trace.
+// Runs seeds, each a simulated cluster of its own, until one breaks an invariant. A seed is the same run everywhere;
+// the one that breaks is run again with its trace.
 //
 //     simulate [--seeds N] [--first SEED] [--minutes SIMULATED]      exit status 1 where an invariant breaks
 //     simulate --seed SEED --trace [--minutes SIMULATED]             that one, with every line of its trace

@@ -270,17 +270,16 @@ routine<> node::cycle() {
 
 // The one that is to be followed first of all has the newest timeline; it waits for those whose REST API hangs.
 routine<> node::race() {
-    const bool hung = std::ranges::any_of(of_.nodes, [](const auto& n) {
-        return n->present && n->patroni_up && (n->frozen || n->rest_ == rest::hung);
-    });
+    const bool hung = std::ranges::any_of(
+        of_.nodes, [](const auto& n) { return n->present && n->patroni_up && (n->frozen || n->rest_ == rest::hung); });
     const auto asks = of_.chance.between(100ms, 350ms) + (hung ? 2000ms : 0ms);
     co_await take(asks);
     const bool newer = std::ranges::any_of(of_.nodes, [this](const auto& n) {
         return n.get() != this && n->present && n->may_lead() && n->timeline > timeline;
     });
     const auto asked = of_.store.get(of_.key("failover"));
-    const bool for_another = asked && asked->find(R"("member":)") != asked->npos &&
-                             asked->find("\"member\":\"" + name + '"') == asked->npos;
+    const bool for_another =
+        asked && asked->find(R"("member":)") != asked->npos && asked->find("\"member\":\"" + name + '"') == asked->npos;
     if (newer || for_another || !reaches_etcd() || pg != postgres::running || primary) {
         co_await take(1s);
         bell_.ring();

@@ -26,7 +26,7 @@ struct patroni {
     std::chrono::seconds ttl{30};
     std::chrono::seconds loop_wait{10};
     bool failsafe{};
-    bool steals_lock{}; // up to 3.0.2: a leader that was frozen may take its key back (facts 1.6)
+    bool steals_lock{};         // up to 3.0.2: a leader that was frozen may take its key back (facts 1.6)
     bool ignores_requests{};    // for a switchover: no candidate is fit
     bool restarts_as_primary{}; // from 4.1 on, after a crash of PostgreSQL
     std::vector<std::unique_ptr<node>> nodes{};
@@ -61,15 +61,15 @@ public:
     bool fit_primary() const;
     bool fit_replica(const node& leader) const;
 
-    void start();                       // Patroni, and PostgreSQL where it does not run
-    void crash();                       // kill -9 of both
-    void kill_patroni();                // PostgreSQL goes on
-    void crash_postgres();              // Patroni finds it
-    void freeze(bool patroni_only);     // SIGSTOP
+    void start();                   // Patroni, and PostgreSQL where it does not run
+    void crash();                   // kill -9 of both
+    void kill_patroni();            // PostgreSQL goes on
+    void crash_postgres();          // Patroni finds it
+    void freeze(bool patroni_only); // SIGSTOP
     void thaw();
-    void leave();                       // stopped for good, its key removed
-    void move(int host);                // another address; Patroni tells etcd in its next loop
-    void notice() { bell_.ring(); }     // a key changed
+    void leave();                   // stopped for good, its key removed
+    void move(int host);            // another address; Patroni tells etcd in its next loop
+    void notice() { bell_.ring(); } // a key changed
     void rest_becomes(rest how) { rest_ = how; }
     bool alive() const { return patroni_up && !frozen; }
     bool may_lead() const;

@@ -153,13 +153,16 @@ void referee::node_said(int host, const std::string& path, const node::rest_answ
         said.silent.reset();
     else if (!said.silent)
         said.silent = now();
-    if (!soft_no) {
-        said.first_no.reset();
-    } else if (!said.first_no) {
+    said.noes = soft_no ? said.noes + 1 : 0;
+    if (said.noes == 1)
         said.first_no = now();
-    } else if (now() - *said.first_no >= (another_says_yes(host) ? second_no : lone_no)) {
+    if (says_no_twice(host))
         said.second_no = now();
-    }
+}
+
+bool referee::says_no_twice(int host) const {
+    const words& said = said_.at(host);
+    return said.noes >= 2 && now() - said.first_no >= (another_says_yes(host) ? second_no : lone_no);
 }
 
 bool referee::another_says_yes(int host) const {
@@ -211,8 +214,8 @@ void referee::given(const proxy_slot& s) {
         return fail("only a fresh yes makes a writer", to_string(s.id) + " is given on a yes of before the leader key");
     const bool falls_back =
         w_.settings.pools[1].fallback_primary && (said.yes || now() - said.yes_ended < reason_lasts);
-    const int yeses = now() - said.replica_no < in_flight() ? std::max(said.yeses_before, said.replica_yeses)
-                                                            : said.replica_yeses;
+    const int yeses =
+        now() - said.replica_no < in_flight() ? std::max(said.yeses_before, said.replica_yeses) : said.replica_yeses;
     if (!primary && yeses < 2 && !falls_back)
         fail("a replica comes in with its second yes", fmt::format("{} is given after {}", to_string(s.id), yeses));
 }
@@ -235,21 +238,24 @@ std::string referee::reason_of(const proxy_slot& s) const {
 
 void referee::taken(const proxy_slot& s) {
     const std::string& ip = s.where.ip();
-    const bool members = std::ranges::any_of(address_of_, [&ip](const auto& m) { return m.second == ip; });
-    if (excused(s, ip) || !members || two_ready_.since)
+    const auto member = std::ranges::find(address_of_, ip, [](const auto& m) { return m.second; });
+    if (excused(s, ip) || member == address_of_.end() || two_ready_.since)
         return;
-    const words& said = said_[w_.host_of(ip)];
-    const node* n = w_.cluster.at(w_.host_of(ip));
+    const std::string name = member->first.substr(std::string("members/").size());
+    const int host = w_.host_of(ip);
+    const words& said = said_[host];
+    const bool leads = w_.cluster.leader() == name;
     const auto of_late = [this](time_point at) { return now() - at < reason_lasts; };
     bool reason = of_late(said.dead) || of_late(said.no_port);
     const auto since = sighted();
     const bool blind = !since || now() - *since < recovers;
     if (s.id.backend() == "primary") {
-        reason = reason || of_late(said.otherwise) || of_late(said.second_no) || !n ||
-                 named_another(n->name, key_lasts) || (asked_ && (blind || now() - std::max({*asked_, *since, agent_since_}) < request_lasts + recovers)) ||
-                 (said.silent && (now() - *said.silent > grace || w_.leader() != n || blind));
+        reason = reason || of_late(said.otherwise) || of_late(said.second_no) || says_no_twice(host) ||
+                 named_another(name, key_lasts) ||
+                 (asked_ && (blind || now() - std::max({*asked_, *since, agent_since_}) < request_lasts + recovers)) ||
+                 (said.silent && (now() - *said.silent > grace || !leads || blind));
     } else {
-        reason = reason || of_late(said.replica_no) || !n || n == w_.leader();
+        reason = reason || of_late(said.replica_no) || leads;
     }
     if (!reason)
         fail("no slot is taken without a reason", to_string(s.id) + " with " + ip + " is taken: " + reason_of(s));
@@ -280,7 +286,8 @@ bool referee::justified(const proxy_slot& s, const proxy_session& session) const
     const bool dead = said != said_.end() && of_late(said->second.dead);
     if (s.id.backend() != "primary" || dead)
         return dead;
-    const bool no = said != said_.end() && (of_late(said->second.otherwise) || of_late(said->second.second_no));
+    const bool no = said != said_.end() &&
+                    (of_late(said->second.otherwise) || of_late(said->second.second_no) || says_no_twice(said->first));
     return no || named_another(member->first.substr(std::string("members/").size()), key_lasts);
 }
 
@@ -329,7 +336,8 @@ bool referee::healthy() const {
     const node* leader = w_.leader();
     if (!leader || !leader->fit_primary() || !w_.store.available() || (asked_ && now() - *asked_ < request_lasts))
         return false;
-    return std::ranges::all_of(w_.present(), [leader](const node* n) { return n == leader || n->fit_replica(*leader); });
+    return std::ranges::all_of(w_.present(),
+                               [leader](const node* n) { return n == leader || n->fit_replica(*leader); });
 }
 
 std::string referee::unserved(bool leader_only) const {
@@ -391,9 +399,9 @@ void referee::tick() {
         unserved_.longer(repaired, now()))
         fail("what is healthy is served", why);
     // Roles are followed by probes alone, also to another leader.
-    const bool knew = taken_[static_cast<std::size_t>(part::etcd)] > 0 && cluster_is && since_without_etcd &&
-                      std::max({*since_without_etcd, agent_since_, settled_, process_since_}) + served + recovers <
-                          etcd_taken_;
+    const bool knew =
+        taken_[static_cast<std::size_t>(part::etcd)] > 0 && cluster_is && since_without_etcd &&
+        std::max({*since_without_etcd, agent_since_, settled_, process_since_}) + served + recovers < etcd_taken_;
     const std::string lost = knew ? unserved(true) : "";
     lost_.is(!lost.empty(), now());
     if (knew && healthy_.from(std::max({etcd_taken_, by_hand_, settled_}), unreadable + served, now()) &&
@@ -406,8 +414,8 @@ void referee::tick() {
     writable_.is(leader && leader->is_writable() && leader->patroni_up, now());
     const bool grace_holds = writable_.since && *writable_.since < last_whole_ && now() - last_whole_ < grace - 2s &&
                              key_since < last_whole_ && leader->is_silent() && by_hand_ < last_whole_ &&
-                             settled_ < last_whole_ && process_since_ < last_whole_ && !asked_ &&
-                             w_.cut_off.empty() && since_without_etcd && *since_without_etcd + recovers < last_whole_;
+                             settled_ < last_whole_ && process_since_ < last_whole_ && !asked_ && w_.cut_off.empty() &&
+                             since_without_etcd && *since_without_etcd + recovers < last_whole_;
     const std::string out = grace_holds ? unserved(true) : "";
     graceless_.is(!out.empty(), now());
     if (graceless_.longer(repaired, now()))
@@ -438,8 +446,8 @@ void referee::tick() {
         // A member that is gone from etcd keeps its slot while its node answers (R5).
         const node* n = w_.cluster.at(w_.host_of(s.where.ip()));
         foreign = foreign || (!(n && n->alive()) && std::ranges::none_of(address_of_, [&s](const auto& m) {
-                                  return m.second == s.where.ip();
-                              }));
+                      return m.second == s.where.ip();
+                  }));
     }
     misrouted_.is(misrouted && leader, now());
     foreign_.is(foreign && leader, now()); // until there is one, the cluster is not whole (R5)

@@ -35,10 +35,10 @@ public:
     // A fault takes a part from the agent, and gives it back.
     void take(part p);
     void give_back(part p, duration later = {});
-    void by_hand() { by_hand_ = now(); }  // somebody changed slots
+    void by_hand() { by_hand_ = now(); }   // somebody changed slots
     void replaced() { replaced_ = now(); } // HAProxy by another process, or a batch half carried out
 
-    void moved() { settled_ = now(); } // a node, whether or not etcd knows
+    void moved() { settled_ = now(); }       // a node, whether or not etcd knows
     void disturbed() { disturbed_ = now(); } // by a fault that begins or ends
 
     void key_changed(const std::string& key);
@@ -79,6 +79,7 @@ private:
     duration in_flight() const;
     std::string reason_of(const proxy_slot& s) const;
     bool excused(const proxy_slot& s, const std::string& ip) const;
+    bool says_no_twice(int host) const;
     bool another_says_yes(int host) const;
     bool justified(const proxy_slot& s, const proxy_session& session) const;
     void look_at_state_file();
@@ -108,9 +109,10 @@ private:
     struct words {
         time_point otherwise{};
         time_point dead{};
-        std::optional<time_point> first_no{}; // of those in a row
-        time_point second_no{};               // that was late enough to count
-        std::optional<time_point> silent{};   // since when nothing but silence is heard of it
+        int noes{}; // of a running primary, in a row
+        time_point first_no{};
+        time_point second_no{};             // when they counted last
+        std::optional<time_point> silent{}; // since when nothing but silence is heard of it
         time_point no_port{};
         std::optional<time_point> yes{}; // the last word, and when it was asked for
         time_point yes_ended{};

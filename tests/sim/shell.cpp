@@ -351,7 +351,8 @@ routine<todo> shell::carry_out(todo what) {
 }
 
 // One exchange. A line that HAProxy has read is carried out whether or not anybody waits for the answer.
-routine<runtime_api::result<std::string>> shell::ask_haproxy(std::string what, std::vector<runtime_api::command> batch) {
+routine<runtime_api::result<std::string>> shell::ask_haproxy(std::string what,
+                                                             std::vector<runtime_api::command> batch) {
     using result = runtime_api::result<std::string>;
     const auto there = w_.chance.between(20us, 400us) + w_.socket_delay;
     if (w_.chance.percent(80)) // else the line is with HAProxy before anything else happens
@@ -389,8 +390,7 @@ routine<> shell::wait_for_reason() {
         }
         const std::vector<runtime_api::command> none;
         const auto reply = co_await ask_haproxy("show info", none);
-        const bool news = reply ? passes_->is_news(runtime_api::parse_info(*reply))
-                                : passes_->is_news(reply.error());
+        const bool news = reply ? passes_->is_news(runtime_api::parse_info(*reply)) : passes_->is_news(reply.error());
         if (news)
             co_return;
     }

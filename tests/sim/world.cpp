@@ -47,8 +47,10 @@ proxy_shape shape_of(random& chance) {
 
 world::world(std::uint64_t seed, bool is_traced)
     : traced(is_traced), chance(seed), settings(settings_of(chance)),
-      store(clock, chance, chance.percent(50) ? 1 : 3),
-      cluster{.clock = clock, .chance = chance, .store = store, .prefix = config::key_prefix(settings)},
+      store(clock, chance, chance.percent(50) ? 1 : 3), cluster{.clock = clock,
+                                                                .chance = chance,
+                                                                .store = store,
+                                                                .prefix = config::key_prefix(settings)},
       proxy(clock, chance, shape_of(chance)), judge(*this), people_(clock) {
     cluster.ttl = chance.percent(50) ? 30s : 20s;
     cluster.failsafe = chance.percent(50);

@@ -51,7 +51,8 @@ struct world {
     duration rest_delay(int host) const;
     std::chrono::system_clock::time_point wall() const {
         return std::chrono::system_clock::time_point(
-            std::chrono::duration_cast<std::chrono::system_clock::duration>(clock.now().time_since_epoch())) + wall_offset;
+                   std::chrono::duration_cast<std::chrono::system_clock::duration>(clock.now().time_since_epoch())) +
+               wall_offset;
     }
     void pass_begins();
     void pass_goes_on();
@@ -69,7 +70,7 @@ struct world {
     void kill_agent() { running.reset(); }
     void set_socket(socket_state to);
     void add_node();
-    node* leader() const;               // by the key
+    node* leader() const;                // by the key
     std::vector<node*> replicas() const; // the others that are present
     std::vector<node*> present() const;
     void heal(); // every fault that a part may still have
