@@ -65,9 +65,9 @@ void referee::fail(std::string name, std::string what) {
 }
 
 void referee::take(part p) {
-    ++taken_[static_cast<std::size_t>(p)];
-    if (p == part::etcd)
-        etcd_taken_ = now();
+    const auto i = static_cast<std::size_t>(p);
+    if (taken_[i]++ == 0)
+        taken_at_[i] = now();
 }
 
 void referee::give_back(part p, duration later) {
@@ -227,6 +227,13 @@ bool referee::excused(const proxy_slot& s, const std::string& ip) const {
            (moved != moved_.end() && now() - moved->second < key_lasts);
 }
 
+// Whether what was said then may still be the reason of what is done now; an agent that was frozen knows nothing newer.
+bool referee::of_late(time_point said) const {
+    const auto agent = static_cast<std::size_t>(part::agent);
+    const bool thawed = taken_[agent] > 0 || now() - back_[agent] < recovers;
+    return (thawed ? taken_at_[agent] : now()) - said < reason_lasts;
+}
+
 // The rule that decided, in the agent's words.
 std::string referee::reason_of(const proxy_slot& s) const {
     for (const auto& row : w_.running->passes().rows()) {
@@ -245,7 +252,6 @@ void referee::taken(const proxy_slot& s) {
     const int host = w_.host_of(ip);
     const words& said = said_[host];
     const bool leads = w_.cluster.leader() == name;
-    const auto of_late = [this](time_point at) { return now() - at < reason_lasts; };
     bool reason = of_late(said.dead) || of_late(said.no_port);
     const auto since = sighted();
     const bool blind = !since || now() - *since < recovers;
@@ -282,7 +288,6 @@ bool referee::justified(const proxy_slot& s, const proxy_session& session) const
     if (excused(s, ip) || member == address_of_.end())
         return true;
     const auto said = said_.find(w_.host_of(ip));
-    const auto of_late = [this](time_point at) { return now() - at < reason_lasts; };
     const bool dead = said != said_.end() && of_late(said->second.dead);
     if (s.id.backend() != "primary" || dead)
         return dead;
@@ -399,12 +404,13 @@ void referee::tick() {
         unserved_.longer(repaired, now()))
         fail("what is healthy is served", why);
     // Roles are followed by probes alone, also to another leader.
+    const time_point etcd_taken = taken_at_[static_cast<std::size_t>(part::etcd)];
     const bool knew =
         taken_[static_cast<std::size_t>(part::etcd)] > 0 && cluster_is && since_without_etcd &&
-        std::max({*since_without_etcd, agent_since_, settled_, process_since_}) + served + recovers < etcd_taken_;
+        std::max({*since_without_etcd, agent_since_, settled_, process_since_}) + served + recovers < etcd_taken;
     const std::string lost = knew ? unserved(true) : "";
     lost_.is(!lost.empty(), now());
-    if (knew && healthy_.from(std::max({etcd_taken_, by_hand_, settled_}), unreadable + served, now()) &&
+    if (knew && healthy_.from(std::max({etcd_taken, by_hand_, settled_}), unreadable + served, now()) &&
         lost_.longer(repaired, now()))
         fail("etcd away, nothing is lost", lost);
 

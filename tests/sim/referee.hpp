@@ -77,6 +77,7 @@ private:
     std::string ip_told(const node& n) const;
     bool named_another(const std::string& name, duration within) const;
     duration in_flight() const;
+    bool of_late(time_point said) const;
     std::string reason_of(const proxy_slot& s) const;
     bool excused(const proxy_slot& s, const std::string& ip) const;
     bool says_no_twice(int host) const;
@@ -90,8 +91,8 @@ private:
     std::optional<broken_invariant> broken_;
 
     std::array<int, 4> taken_{};
+    std::array<time_point, 4> taken_at_{};
     std::array<time_point, 4> back_{};
-    time_point etcd_taken_{};
     time_point agent_since_{};
     time_point process_since_{};
     bool whole_before_process_{};
