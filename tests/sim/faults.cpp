@@ -257,6 +257,7 @@ routine<> watch_falls_silent(world& w) {
     const without etcd_part(w, part::etcd);
     w.store.silence_watches();
     co_await time(w, 1s, 20s);
+    w.store.break_watches();
 }
 
 routine<> etcd_is_slow(world& w) {

@@ -101,9 +101,10 @@ public:
     bool down{};
     std::uint64_t changes{}; // of what a dump shows
     std::uint64_t commands{};
-    // Before the agent gives a slot or takes one that was ready, and when a session is cut.
+    // Before the agent gives a slot, takes one that was ready or changes an address, and when a session is cut.
     std::function<void(const proxy_slot&)> on_ready;
     std::function<void(const proxy_slot&)> on_taken;
+    std::function<void(const proxy_slot&)> on_address;
     std::function<void(const proxy_slot&, const proxy_session&, by, bool of_old)> on_cut;
 
 private:

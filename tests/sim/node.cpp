@@ -257,7 +257,7 @@ routine<> node::cycle() {
             pg = postgres::stopped;
             stop_sessions();
             co_await start_postgres(false);
-            timeline = of_.newest_timeline;
+            timeline = to->timeline;
         }
         streaming = true;
         tell_etcd();

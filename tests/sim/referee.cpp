@@ -220,6 +220,11 @@ void referee::given(const proxy_slot& s) {
         fail("a replica comes in with its second yes", fmt::format("{} is given after {}", to_string(s.id), yeses));
 }
 
+void referee::readdressed(const proxy_slot& s) {
+    if (!s.maint && !excused(s, s.where.ip()))
+        fail("addresses change only in maint", to_string(s.id) + " with " + to_string(s.where));
+}
+
 // Whether what the agent does to a slot may come of something that it could not know yet.
 bool referee::excused(const proxy_slot& s, const std::string& ip) const {
     const auto moved = moved_.find(ip);
@@ -285,7 +290,8 @@ void referee::cut(const proxy_slot& s, const proxy_session& session, by whom) {
 bool referee::justified(const proxy_slot& s, const proxy_session& session) const {
     const std::string& ip = session.to.ip();
     const auto member = std::ranges::find(address_of_, ip, [](const auto& m) { return m.second; });
-    if (excused(s, ip) || member == address_of_.end())
+    // One that has outlived a change of its slot's address goes with the slot's.
+    if (excused(s, ip) || member == address_of_.end() || session.to != s.where)
         return true;
     const auto said = said_.find(w_.host_of(ip));
     const bool dead = said != said_.end() && of_late(said->second.dead);
@@ -367,8 +373,14 @@ std::string referee::unserved(bool leader_only) const {
         if (!leader_only && !s.checked)
             return to_string(s.id) + " is ready and HAProxy's check of it is suspended";
     }
-    if (!ready.contains({"primary", ip_told(*leader)}))
-        return "the leader " + leader->name + " has no ready slot";
+    if (!ready.contains({"primary", ip_told(*leader)})) {
+        std::string why = "the leader " + leader->name + " has no ready slot";
+        for (const proxy_slot& s : w_.proxy.now().slots) {
+            if (s.id.backend() == "primary" && s.where.ip() == ip_told(*leader))
+                why += ", " + to_string(s.id) + ": " + reason_of(s);
+        }
+        return why;
+    }
     if (leader_only)
         return "";
     std::size_t replicas = 0;
@@ -408,9 +420,11 @@ void referee::tick() {
     const bool knew =
         taken_[static_cast<std::size_t>(part::etcd)] > 0 && cluster_is && since_without_etcd &&
         std::max({*since_without_etcd, agent_since_, settled_, process_since_}) + served + recovers < etcd_taken;
-    const std::string lost = knew ? unserved(true) : "";
+    // Not while one answers as of before: the agent cannot tell.
+    const bool away = knew && !w_.store.behind_said(w_.cluster.key("leader"), key_lasts);
+    const std::string lost = away ? unserved(true) : "";
     lost_.is(!lost.empty(), now());
-    if (knew && healthy_.from(std::max({etcd_taken, by_hand_, settled_}), unreadable + served, now()) &&
+    if (away && healthy_.from(std::max({etcd_taken, by_hand_, settled_}), unreadable + served, now()) &&
         lost_.longer(repaired, now()))
         fail("etcd away, nothing is lost", lost);
 
@@ -451,7 +465,8 @@ void referee::tick() {
         misrouted = misrouted || (s.id.backend() == "primary" && leader && s.where.ip() != ip_told(*leader));
         // A member that is gone from etcd keeps its slot while its node answers (R5).
         const node* n = w_.cluster.at(w_.host_of(s.where.ip()));
-        foreign = foreign || (!(n && n->alive()) && std::ranges::none_of(address_of_, [&s](const auto& m) {
+        foreign = foreign || (!(n && n->alive()) && !(leader && ip_told(*leader) == s.where.ip()) &&
+                               std::ranges::none_of(address_of_, [&s](const auto& m) {
                       return m.second == s.where.ip();
                   }));
     }

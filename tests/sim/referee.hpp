@@ -48,6 +48,7 @@ public:
     void new_process();
     void given(const proxy_slot& s);
     void taken(const proxy_slot& s); // a slot that was ready
+    void readdressed(const proxy_slot& s);
     void cut(const proxy_slot& s, const proxy_session& session, by whom);
     void after_event();
     void tick();

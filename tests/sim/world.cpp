@@ -68,6 +68,7 @@ world::world(std::uint64_t seed, bool is_traced)
     };
     proxy.on_ready = [this](const proxy_slot& s) { judge.given(s); };
     proxy.on_taken = [this](const proxy_slot& s) { judge.taken(s); };
+    proxy.on_address = [this](const proxy_slot& s) { judge.readdressed(s); };
     proxy.on_cut = [this](const proxy_slot& s, const proxy_session& session, by whom, bool) {
         judge.cut(s, session, whom);
     };
