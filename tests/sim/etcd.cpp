@@ -80,7 +80,6 @@ void etcd::expire(std::int64_t id) {
 
 void etcd::commit(std::vector<key_event> events) {
     ++store_.revision;
-    ++changes_;
     for (key_event& e : events) {
         e.now.mod_revision = store_.revision;
         if (e.deleted)
@@ -177,7 +176,7 @@ void etcd::erase_all() {
 void etcd::replace(store next) {
     break_watches();
     std::swap(store_, next);
-    ++changes_;
+    replaced_at_ = clock_.now();
     if (!changed)
         return;
     for (const auto* keys : {&next.keys, &store_.keys}) {

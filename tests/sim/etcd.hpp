@@ -49,7 +49,7 @@ public:
     etcd_http::range_reply range(std::size_t endpoint) const;
     std::shared_ptr<watch> follow(std::size_t endpoint, std::int64_t from,
                                   std::function<void(const etcd_http::watch_message&)> on_message);
-    std::uint64_t cluster_id() const { return store_.cluster_id; }
+    time_point replaced_at() const { return replaced_at_; } // the last time that the store became another one
 
     // Faults.
     void set(std::size_t endpoint, health to);
@@ -66,7 +66,6 @@ public:
 
     bool answers{true};  // between the agent and etcd
     duration slowness{}; // of each message to the agent
-    std::uint64_t changes() const { return changes_; }
 
 private:
     struct granted {
@@ -93,12 +92,12 @@ private:
     std::vector<std::optional<store>> behind_; // what an endpoint that is behind answers
     std::optional<store> was_behind_;          // the last of them
     time_point caught_up_{};
+    time_point replaced_at_{};
     store store_;
     std::optional<store> copy_;
     std::int64_t last_lease_{};
     std::map<std::int64_t, granted> leases_;
     std::list<std::weak_ptr<watch>> watches_;
-    std::uint64_t changes_{};
 };
 
 } // namespace pointsman::sim

@@ -14,15 +14,14 @@ namespace {
 // Takes a part from the agent while it lives.
 class without {
 public:
-    without(world& w, part p, duration later = {}) : w_(w), part_(p), later_(later) { w_.judge.take(p); }
-    ~without() { w_.judge.give_back(part_, later_); }
+    without(world& w, part p) : w_(w), part_(p) { w_.judge.take(p); }
+    ~without() { w_.judge.give_back(part_); }
     without(const without&) = delete;
     without& operator=(const without&) = delete;
 
 private:
     world& w_;
     part part_;
-    duration later_;
 };
 
 node* some_node(world& w) {
@@ -278,18 +277,15 @@ routine<> members_deleted(world& w) {
     co_await time(w, 1s, 15s);
 }
 
-// The new store is followed when nothing else has answered for its trial.
-constexpr auto trial = etcd_http::key_cache::trial + 10s;
-
 routine<> etcd_wiped(world& w) {
-    const without etcd_part(w, part::etcd, trial);
+    const without etcd_part(w, part::etcd);
     w.store.wipe(w.chance.percent(50));
     co_await time(w, 1s, 15s);
 }
 
 // An older copy: who was leader then may be another one.
 routine<> etcd_restored(world& w) {
-    const without etcd_part(w, part::etcd, trial);
+    const without etcd_part(w, part::etcd);
     w.store.back_up();
     if (w.chance.percent(70))
         ask_for_switchover(w, *leader_or_some(w), "");
@@ -480,6 +476,77 @@ routine<> nodes_are_slow(world& w) {
     w.slow_rest = 0ms;
 }
 
+// --- several that belong together
+
+routine<> rest_hangs_after_switchover(world& w) {
+    const std::string from = w.cluster.leader().value_or("");
+    ask_for_switchover(w, *leader_or_some(w), "");
+    for (int i = 0; i != 200 && w.cluster.leader().value_or(from) == from; ++i)
+        co_await pause(w.clock, 50ms);
+    co_await time(w, 300ms, 3s);
+    node* n = leader_or_some(w);
+    n->rest_becomes(node::rest::hung);
+    co_await time(w, 4s, 25s);
+    n->rest_becomes(node::rest::fine);
+}
+
+// An agent that starts does not know the leader, whose key is gone; then it hears no more of etcd.
+routine<> leader_is_unknown(world& w) {
+    const without etcd_part(w, part::etcd);
+    const without agent_part(w, part::agent);
+    node* n = leader_or_some(w);
+    const bool dies = w.chance.percent(60);
+    if (dies)
+        n->kill_patroni();
+    for (const node* other : w.present()) {
+        if (w.chance.percent(70) || other == n)
+            w.store.erase(w.cluster.key("members/" + other->name));
+    }
+    co_await time(w, 20ms, 200ms);
+    if (w.chance.percent(70)) {
+        w.kill_agent();
+        w.start_agent();
+    }
+    co_await time(w, 300ms, 3s);
+    w.store.answers = !dies;
+    co_await time(w, 5s, 50s);
+    w.store.break_watches();
+    w.store.answers = true;
+}
+
+// By the agent's probes alone: who the leader is now, etcd has not told it.
+routine<> switchover_without_etcd(world& w) {
+    const without etcd_part(w, part::etcd);
+    w.store.answers = false;
+    co_await time(w, 200ms, 2s);
+    ask_for_switchover(w, *leader_or_some(w), "");
+    co_await time(w, 60s, 80s);
+    w.store.break_watches();
+    w.store.answers = true;
+}
+
+// Nobody tells the agent anything, and somebody gives a second slot.
+routine<> second_slot_by_hand(world& w) {
+    const without etcd_part(w, part::etcd);
+    const without nodes(w, part::nodes);
+    w.store.answers = false;
+    for (const node* n : w.present())
+        w.cut_off.insert(n->host);
+    co_await time(w, 500ms, 20s);
+    for (std::size_t i = 0; i != w.proxy.now().slots.size() && !w.proxy.down; ++i) {
+        const auto& s = w.proxy.now().slots[i];
+        if (s.id.backend() != "primary" || s.where.ip() == "127.0.0.1")
+            continue;
+        w.judge.by_hand();
+        const std::vector<runtime_api::command> one{runtime_api::set_state{s.id, admin_state::ready}};
+        w.proxy.carry_out(one, by::somebody);
+    }
+    co_await time(w, 4s, 8s);
+    w.cut_off.clear();
+    w.store.break_watches();
+    w.store.answers = true;
+}
+
 } // namespace
 
 const std::vector<fault>& all_faults() {
@@ -536,6 +603,10 @@ const std::vector<fault>& all_faults() {
         {"agent cut off from a node", agent_cut_off_from_a_node},
         {"agent cut off from all nodes", agent_cut_off_from_all_nodes},
         {"nodes are slow", nodes_are_slow},
+        {"leader's REST API hangs after a switchover", rest_hangs_after_switchover},
+        {"leader is unknown, and etcd away", leader_is_unknown},
+        {"switchover without etcd", switchover_without_etcd},
+        {"second slot by hand, nobody to ask", second_slot_by_hand},
     };
     return faults;
 }

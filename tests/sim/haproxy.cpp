@@ -304,22 +304,20 @@ void haproxy::reload() {
     start();
 }
 
-void haproxy::check_slots(const std::function<bool(const proxy_slot&)>& passes) {
-    for (proxy_slot& s : process_.slots) {
-        if (s.maint || !s.checked)
-            continue;
-        if (passes(s)) {
-            s.failures = 0;
-            s.fall = 3;
-            if (!s.up)
-                ++changes;
-            s.up = true;
-        } else if (++s.failures >= s.fall && s.up) {
-            s.up = false;
-            ++changes;
-            cut_slot(s, by::check);
-        }
+void haproxy::checked(std::size_t slot, std::int64_t pid, bool passes) {
+    if (pid != process_.pid || process_.slots[slot].maint)
+        return;
+    proxy_slot& s = process_.slots[slot];
+    const bool was_up = s.up;
+    if (passes) {
+        s.failures = 0;
+        s.fall = 3;
+        s.up = true;
+    } else if (++s.failures >= s.fall && s.up) {
+        s.up = false;
+        cut_slot(s, by::check);
     }
+    changes += was_up != s.up ? 1 : 0;
 }
 
 } // namespace pointsman::sim

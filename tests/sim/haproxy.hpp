@@ -91,10 +91,10 @@ public:
 
     // Faults.
     void reload();
-    void stop();                                                            // all sessions end, the socket is gone
-    void start();                                                           // from the state file
-    void check_slots(const std::function<bool(const proxy_slot&)>& passes); // one round of its own checks
-    std::vector<proxy_slot> restored() const;                               // what a new process begins with
+    void stop();                                                   // all sessions end, the socket is gone
+    void start();                                                  // from the state file
+    void checked(std::size_t slot, std::int64_t pid, bool passes); // its own check has ended
+    std::vector<proxy_slot> restored() const;                      // what a new process begins with
 
     std::string state_file;
     const proxy_shape shape;

@@ -31,6 +31,11 @@ constexpr auto reason_lasts = 6s;
 constexpr auto key_lasts = 15s; // the leader key decides while it is readable
 // A member that is gone from etcd and silent is forgotten after 10 s, and what was its slot drained after 10 s more.
 constexpr auto orphan_goes = 25s;
+// Before 10 s are over nothing happens to it.
+constexpr auto orphan_stays = 9900ms;
+// From the moment at which the leader takes writes and says so to its slot: deciding probes are at most 200 ms apart.
+// The resync, a second apart, is too late for it.
+constexpr auto leader_served = 700ms;
 // Two noes of a running primary count when they are this far apart: where another one says yes, and where none does.
 // Measured where the node answers, which is a little later than where it is asked.
 constexpr auto second_no = 990ms;
@@ -39,6 +44,9 @@ constexpr auto lone_no = 4900ms;
 constexpr auto grace = 30s;
 // After which etcd's word is too old to be the leader key's: two polls of 5 s and a read's deadline.
 constexpr auto unreadable = 13s;
+// A store that replaces another is followed after 30 s in which every endpoint was asked; a few hung ones make that
+// longer.
+constexpr auto longest_trial = 120s;
 // A switchover that nobody carries out holds new connections no longer (R12).
 constexpr auto request_lasts = 15s;
 // In ten seconds: ten resyncs, and some drift of the clock that draws them.
@@ -70,10 +78,10 @@ void referee::take(part p) {
         taken_at_[i] = now();
 }
 
-void referee::give_back(part p, duration later) {
+void referee::give_back(part p) {
     const auto i = static_cast<std::size_t>(p);
     --taken_[i];
-    back_[i] = std::max(back_[i], now() + later);
+    back_[i] = now();
 }
 
 std::optional<time_point> referee::sighted(bool etcd_too) const {
@@ -85,7 +93,13 @@ std::optional<time_point> referee::sighted(bool etcd_too) const {
             return std::nullopt;
         since = std::max(since, back_[i]);
     }
-    return since;
+    if (!etcd_too)
+        return since;
+    // Another store of etcd's is followed after its trial.
+    if (w_.running && w_.running->store_since() < w_.store.replaced_at() &&
+        now() - w_.store.replaced_at() < longest_trial)
+        return std::nullopt;
+    return w_.running ? std::max(since, w_.running->store_since()) : since;
 }
 
 void referee::key_changed(const std::string& key) {
@@ -103,12 +117,35 @@ void referee::key_changed(const std::string& key) {
     const auto begin = value.find("10.0.0.");
     const std::string ip = begin == value.npos ? "" : value.substr(begin, value.find(':', begin) - begin);
     std::string& known = address_of_[key];
-    if (known != ip) {
-        moved_[known] = moved_[ip] = settled_ = now();
-        known = ip;
-        if (!ip.empty())
-            last_told_[key] = ip;
+    if (known == ip)
+        return;
+    known = ip;
+    settled_ = now();
+    if (ip.empty()) {
+        gone_[last_told_[key]] = now();
+        return;
     }
+    std::string& told_before = last_told_[key];
+    if (told_before != ip)
+        moved_[told_before] = moved_[ip] = now();
+    gone_.erase(ip);
+    told_before = ip;
+}
+
+// The member that etcd has, or had last, at this address.
+std::string referee::name_at(const std::string& ip) const {
+    for (const auto* addresses : {&address_of_, &last_told_}) {
+        for (const auto& [key, told] : *addresses) {
+            if (told == ip)
+                return key.substr(std::string("members/").size());
+        }
+    }
+    return "";
+}
+
+bool referee::moved_of_late(const std::string& ip) const {
+    const auto it = moved_.find(ip);
+    return it != moved_.end() && now() - it->second < key_lasts;
 }
 
 void referee::agent_started() {
@@ -134,6 +171,8 @@ void referee::node_said(int host, const std::string& path, const node::rest_answ
             said.replica_no = now();
         said.replica_yeses = yes ? said.replica_yeses + 1 : 0;
     }
+    if (silent)
+        said.last_silent = now();
     if (silent && heard.postgres_open == false)
         said.dead = now();
     if (silent && !heard.postgres_open)
@@ -194,16 +233,13 @@ bool referee::named_another(const std::string& name, duration within) const {
 void referee::given(const proxy_slot& s) {
     if (s.pending)
         return fail("no wrong address ready", to_string(s.id) + " is given while its address change is under way");
-    for (const auto& row : w_.running->passes().rows()) {
-        if (row.backend != s.id.backend() || row.slot != s.id.server() || !row.member)
-            continue;
-        const auto m = w_.running->state().members.find(*row.member);
+    if (const auto name = member_of(s)) {
+        const auto m = w_.running->state().members.find(*name);
         const bool right = m != w_.running->state().members.end() && m->second.connect == s.where;
-        if (!right && !excused(s, s.where.ip()))
-            fail("no wrong address ready",
-                 to_string(s.id) + " is given to " + *row.member + " with " + to_string(s.where));
+        if (!right && !excused(s))
+            fail("no wrong address ready", to_string(s.id) + " is given to " + *name + " with " + to_string(s.where));
     }
-    if (!s.maint || excused(s, s.where.ip()))
+    if (!s.maint || excused(s))
         return;
     const words& said = said_[w_.host_of(s.where.ip())];
     const bool primary = s.id.backend() == "primary";
@@ -221,15 +257,13 @@ void referee::given(const proxy_slot& s) {
 }
 
 void referee::readdressed(const proxy_slot& s) {
-    if (!s.maint && !excused(s, s.where.ip()))
+    if (!s.maint && !excused(s))
         fail("addresses change only in maint", to_string(s.id) + " with " + to_string(s.where));
 }
 
 // Whether what the agent does to a slot may come of something that it could not know yet.
-bool referee::excused(const proxy_slot& s, const std::string& ip) const {
-    const auto moved = moved_.find(ip);
-    return now() - by_hand_ < repaired || now() - s.touched < repaired || now() - replaced_ < in_flight() ||
-           (moved != moved_.end() && now() - moved->second < key_lasts);
+bool referee::excused(const proxy_slot& s) const {
+    return now() - by_hand_ < repaired || now() - s.touched < repaired || now() - replaced_ < in_flight();
 }
 
 // Whether what was said then may still be the reason of what is done now; an agent that was frozen knows nothing newer.
@@ -239,21 +273,31 @@ bool referee::of_late(time_point said) const {
     return (thawed ? taken_at_[agent] : now()) - said < reason_lasts;
 }
 
-// The rule that decided, in the agent's words.
-std::string referee::reason_of(const proxy_slot& s) const {
-    for (const auto& row : w_.running->passes().rows()) {
+// What the agent has of the slot.
+std::optional<agent::slot_row> referee::row_of(const proxy_slot& s) const {
+    for (auto& row : w_.running->passes().rows()) {
         if (row.backend == s.id.backend() && row.slot == s.id.server())
-            return row.why.value_or("-");
+            return std::move(row);
     }
-    return "-";
+    return std::nullopt;
+}
+
+std::optional<std::string> referee::member_of(const proxy_slot& s) const {
+    const auto row = row_of(s);
+    return row ? row->member : std::nullopt;
+}
+
+// The rule that decided, in its words.
+std::string referee::reason_of(const proxy_slot& s) const {
+    const auto row = row_of(s);
+    return row ? row->why.value_or("-") : "-";
 }
 
 void referee::taken(const proxy_slot& s) {
     const std::string& ip = s.where.ip();
-    const auto member = std::ranges::find(address_of_, ip, [](const auto& m) { return m.second; });
-    if (excused(s, ip) || member == address_of_.end() || two_ready_.since)
+    const std::string name = name_at(ip);
+    if (excused(s) || moved_of_late(ip) || name.empty() || two_ready_.since)
         return;
-    const std::string name = member->first.substr(std::string("members/").size());
     const int host = w_.host_of(ip);
     const words& said = said_[host];
     const bool leads = w_.cluster.leader() == name;
@@ -266,7 +310,9 @@ void referee::taken(const proxy_slot& s) {
                  (asked_ && (blind || now() - std::max({*asked_, *since, agent_since_}) < request_lasts + recovers)) ||
                  (said.silent && (now() - *said.silent > grace || !leads || blind));
     } else {
-        reason = reason || of_late(said.replica_no) || leads;
+        const auto gone = gone_.find(ip);
+        reason = reason || of_late(said.replica_no) || leads ||
+                 (gone != gone_.end() && now() - gone->second > orphan_stays) || (blind && !member_of(s));
     }
     if (!reason)
         fail("no slot is taken without a reason", to_string(s.id) + " with " + ip + " is taken: " + reason_of(s));
@@ -281,7 +327,7 @@ void referee::cut(const proxy_slot& s, const proxy_session& session, by whom) {
     const auto since = sighted();
     const bool agent_sees = since && now() - *since > recovers && now() - by_hand_ > recovers;
     const bool leads = leader && session.to.ip() == ip_told(*leader) && leader->takes_sessions() &&
-                       leader->is_writable() && !leaders_.empty() && now() - leaders_.back().first > recovers;
+                       leader->is_writable() && !leaders_.empty() && now() - leaders_.back().first > 1s;
     if (whom == by::check && s.id.backend() == "primary" && agent_sees && leads)
         fail("HAProxy's check judges only when the agent does not",
              "it has cut a session with the leader, which takes writes");
@@ -289,9 +335,9 @@ void referee::cut(const proxy_slot& s, const proxy_session& session, by whom) {
 
 bool referee::justified(const proxy_slot& s, const proxy_session& session) const {
     const std::string& ip = session.to.ip();
-    const auto member = std::ranges::find(address_of_, ip, [](const auto& m) { return m.second; });
+    const std::string name = name_at(ip);
     // One that has outlived a change of its slot's address goes with the slot's.
-    if (excused(s, ip) || member == address_of_.end() || session.to != s.where)
+    if (excused(s) || moved_of_late(ip) || name.empty() || session.to != s.where)
         return true;
     const auto said = said_.find(w_.host_of(ip));
     const bool dead = said != said_.end() && of_late(said->second.dead);
@@ -299,7 +345,7 @@ bool referee::justified(const proxy_slot& s, const proxy_session& session) const
         return dead;
     const bool no = said != said_.end() &&
                     (of_late(said->second.otherwise) || of_late(said->second.second_no) || says_no_twice(said->first));
-    return no || named_another(member->first.substr(std::string("members/").size()), key_lasts);
+    return no || named_another(name, key_lasts);
 }
 
 void referee::after_event() {
@@ -452,8 +498,15 @@ void referee::tick() {
     }
 
     // (1), (2) by hand, and repaired
-    const bool acts = since_without_etcd && now() - *since_without_etcd > recovers;
-    if (acts && (two_ready_.longer(repaired, now()) || same_address_.longer(repaired, now())))
+    const auto agent = static_cast<std::size_t>(part::agent);
+    const auto proxy = static_cast<std::size_t>(part::haproxy);
+    const bool acts =
+        taken_[agent] == 0 && taken_[proxy] == 0 && now() - back_[agent] > recovers && now() - back_[proxy] > recovers;
+    // Who knows none of the members whose slots these are leaves them as they were found (R5, R15).
+    const bool knows = w_.running && std::ranges::any_of(w_.running->passes().rows(), [](const auto& row) {
+                           return row.backend == "primary" && row.state == "ready" && row.member;
+                       });
+    if (acts && knows && (two_ready_.longer(repaired, now()) || same_address_.longer(repaired, now())))
         fail("what somebody changed is repaired", "two slots in service are still there");
 
     // (6) no new writer to a node that is not the leader's; (2) nobody to an address of no member's
@@ -465,10 +518,9 @@ void referee::tick() {
         misrouted = misrouted || (s.id.backend() == "primary" && leader && s.where.ip() != ip_told(*leader));
         // A member that is gone from etcd keeps its slot while its node answers (R5).
         const node* n = w_.cluster.at(w_.host_of(s.where.ip()));
-        foreign = foreign || (!(n && n->alive()) && !(leader && ip_told(*leader) == s.where.ip()) &&
-                               std::ranges::none_of(address_of_, [&s](const auto& m) {
-                      return m.second == s.where.ip();
-                  }));
+        foreign =
+            foreign || (!(n && n->alive()) && !(leader && ip_told(*leader) == s.where.ip()) &&
+                        std::ranges::none_of(address_of_, [&s](const auto& m) { return m.second == s.where.ip(); }));
     }
     misrouted_.is(misrouted && leader, now());
     foreign_.is(foreign && leader, now()); // until there is one, the cluster is not whole (R5)
@@ -477,6 +529,17 @@ void referee::tick() {
         fail("no new writer on a node that is not the leader", "a slot of another node is ready in the primary pool");
     if (sees && foreign_.from(*since, orphan_goes, now()))
         fail("no wrong address ready", "a slot in service has an address of no member");
+
+    // R2: the leader is served as soon as it says yes.
+    writes_.is(leader && leader->fit_primary(), now());
+    const bool waits = sees && writes_.longer(leader_served, now()) && now() - key_since > leader_served && !asked_ &&
+                       std::max({agent_since_, settled_, process_since_, by_hand_}) + recovers < now() &&
+                       now() - replaced_ > recovers && w_.proxy.shape.slots >= w_.present().size() &&
+                       now() - said_[leader->host].last_silent > 3s;
+    const std::string missing = waits ? unserved(true) : "";
+    late_.is(!missing.empty(), now());
+    if (waits && late_.longer(100ms, now()))
+        fail("the leader is served at once", missing);
 
     // (5) sessions on a demoted node, old workers too
     std::string left;

@@ -8,6 +8,8 @@
 #include "node.hpp"
 #include "scheduler.hpp"
 
+#include "agent/slot_map.hpp"
+
 #include <array>
 #include <map>
 #include <optional>
@@ -34,7 +36,7 @@ public:
 
     // A fault takes a part from the agent, and gives it back.
     void take(part p);
-    void give_back(part p, duration later = {});
+    void give_back(part p);
     void by_hand() { by_hand_ = now(); }   // somebody changed slots
     void replaced() { replaced_ = now(); } // HAProxy by another process, or a batch half carried out
 
@@ -79,8 +81,12 @@ private:
     bool named_another(const std::string& name, duration within) const;
     duration in_flight() const;
     bool of_late(time_point said) const;
+    std::optional<agent::slot_row> row_of(const proxy_slot& s) const;
+    std::optional<std::string> member_of(const proxy_slot& s) const;
     std::string reason_of(const proxy_slot& s) const;
-    bool excused(const proxy_slot& s, const std::string& ip) const;
+    bool excused(const proxy_slot& s) const;
+    std::string name_at(const std::string& ip) const;
+    bool moved_of_late(const std::string& ip) const;
     bool says_no_twice(int host) const;
     bool another_says_yes(int host) const;
     bool justified(const proxy_slot& s, const proxy_session& session) const;
@@ -106,7 +112,8 @@ private:
     std::optional<time_point> asked_;                         // a switchover that is not carried out yet
     std::map<std::string, std::string> address_of_;           // by member's key
     std::map<std::string, std::string> last_told_;            // the same, of one that is gone too
-    std::map<std::string, time_point> moved_;                 // when etcd last said something new of this address
+    std::map<std::string, time_point> moved_;                 // when this address got or lost its member to another
+    std::map<std::string, time_point> gone_;                  // since when no member has this address
 
     struct words {
         time_point otherwise{};
@@ -115,6 +122,7 @@ private:
         time_point first_no{};
         time_point second_no{};             // when they counted last
         std::optional<time_point> silent{}; // since when nothing but silence is heard of it
+        time_point last_silent{};
         time_point no_port{};
         std::optional<time_point> yes{}; // the last word, and when it was asked for
         time_point yes_ended{};
@@ -134,6 +142,8 @@ private:
     lasting misrouted_;
     lasting writable_; // the leader
     lasting graceless_;
+    lasting writes_;
+    lasting late_;
     time_point last_whole_{};
     lasting left_;
     lasting foreign_;

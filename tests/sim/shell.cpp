@@ -156,7 +156,8 @@ void shell::take_keys() {
     const auto& snapshot = cache_.snapshot();
     const auto view = etcd_http::parse_cluster(snapshot.keys, config::key_prefix(w_.settings), snapshot.revision);
     const bool first = !cluster_.known;
-    store_ = snapshot.store;
+    if (std::exchange(store_, snapshot.store) != snapshot.store)
+        store_since_ = clock_.now();
     const auto change = agent::take_view(cluster_, view, clock_.now(), w_.wall());
     if (first)
         cluster_.confirmed = clock_.now();

@@ -31,7 +31,7 @@ public:
 
     const agent::cluster& state() const { return cluster_; }
     const agent::passes& passes() const { return *passes_; }
-    std::uint64_t followed_cluster_id() const { return cache_.snapshot().cluster_id; }
+    time_point store_since() const { return store_since_; } // since when this store of etcd's is followed
 
 private:
     struct prober;
@@ -74,6 +74,7 @@ private:
     etcd_http::key_cache cache_;
     std::shared_ptr<etcd::watch> watch_;
     std::uint64_t store_{};
+    time_point store_since_{};
     bool watch_owes_{};
     alarm watch_ends_;
 

@@ -260,17 +260,29 @@ routine<> world::clients(std::string backend, std::chrono::milliseconds longest_
     }
 }
 
-// HAProxy's own checks of its slots, every two seconds.
+// HAProxy's own checks of its slots, every two seconds; what is silent has failed after two more, whatever has been
+// told to the check meanwhile.
 routine<> world::own_checks() {
     for (;;) {
         co_await pause(clock, 2s);
         if (proxy.down)
             continue;
-        proxy.check_slots([this](const proxy_slot& s) {
-            const node* n = cluster.at(host_of(s.where.ip()));
-            return n && n->ask(s.id.backend() == "primary" ? "/master" : "/replica").status == 200;
-        });
+        for (std::size_t i = 0; i != proxy.now().slots.size(); ++i) {
+            const proxy_slot& s = proxy.now().slots[i];
+            if (s.maint || !s.checked)
+                continue;
+            const auto answer = ask_check(s);
+            if (answer.status || answer.refused)
+                proxy.checked(i, proxy.now().pid, answer.status == 200);
+            else
+                clock.in(2s, [this, i, pid = proxy.now().pid] { proxy.checked(i, pid, false); });
+        }
     }
+}
+
+node::rest_answer world::ask_check(const proxy_slot& s) const {
+    const node* n = cluster.at(host_of(s.where.ip()));
+    return n ? n->ask(s.id.backend() == "primary" ? "/master" : "/replica") : node::rest_answer();
 }
 
 // A fault, or two that overlap; then all is healed, and mostly waited for until all is whole.

@@ -106,6 +106,7 @@ struct world {
 private:
     routine<> clients(std::string backend, std::chrono::milliseconds longest_pause);
     routine<> own_checks();
+    node::rest_answer ask_check(const proxy_slot& s) const;
     routine<> turns();
 
     int steps_{};
