@@ -151,9 +151,11 @@ void set_addresses(member& m, std::optional<runtime_api::address> connect, std::
 
 std::vector<std::string> forget_absent(cluster& c, time_point now) {
     std::vector<std::string> gone;
-    std::erase_if(c.members, [&gone, now](const auto& entry) {
-        const member& m = entry.second;
-        const bool forget = !m.present && !says_yes(m) && (is_dead(m) || now - m.absent_since >= absent_hold);
+    std::erase_if(c.members, [&c, &gone, now](const auto& entry) {
+        const auto& [name, m] = entry;
+        // The one that the leader key names exists: its slot may be kept on an unknown answer (R3).
+        const bool named = c.leader && c.leader->name == name;
+        const bool forget = !m.present && !named && !says_yes(m) && (is_dead(m) || now - m.absent_since >= absent_hold);
         if (forget)
             gone.push_back(entry.first);
         return forget;

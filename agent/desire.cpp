@@ -259,8 +259,9 @@ void fall_back(const scene& s, std::map<std::string, wish>& wishes) {
 // --- both
 
 // A slot that is no member's. Free slots rest in maint. One in service was given by somebody else, or belongs to a
-// member that etcd has lost: it is left alone until the cluster shows itself whole again, then goes (R5).
-desired_slot desire_orphan(const scene& s, const slot& at) {
+// member that etcd has lost: it is left alone until the cluster shows itself whole again, then goes (R5). In a primary
+// pool it goes as soon as a member is the writer, whatever etcd says: two slots are never ready (R2).
+desired_slot desire_orphan(const scene& s, const slot& at, bool writer) {
     desired_slot d{.id = at.id,
                    .member = {},
                    .where = {},
@@ -283,14 +284,14 @@ desired_slot desire_orphan(const scene& s, const slot& at) {
     }
     d.why = "R5: its address belongs to no known member, left as found";
     const bool whole = s.etcd_readable && s.c.leader && s.slot_of(s.c.leader->name);
-    if (!whole)
-        return d;
-    if (s.pool.role == pool_role::primary) {
+    if (s.pool.role == pool_role::primary && (whole || writer)) {
         d.state = admin_state::maint;
         d.cut = true;
-        d.why = "R2: the leader key names another member";
+        d.why = whole ? "R2: the leader key names another member" : "R2: another slot is the writer's";
         return d;
     }
+    if (!whole)
+        return d;
     const auto since = s.observed.orphan_since.find(at.id);
     if (since != s.observed.orphan_since.end() && s.now - since->second >= orphan_hold) {
         wish w = drain(s, at, "R10: its address belongs to no member");
@@ -368,12 +369,14 @@ std::vector<desired_slot> desire(const config::cluster_settings& settings, const
             fall_back(s, wishes);
     }
 
+    const bool writer =
+        std::ranges::any_of(wishes, [](const auto& entry) { return entry.second.state == admin_state::ready; });
     std::vector<desired_slot> result;
     result.reserve(observed.slots.size());
     for (const slot& at : observed.slots) {
         const auto owner = members.find(at.id);
         if (owner == members.end()) {
-            result.push_back(desire_orphan(s, at));
+            result.push_back(desire_orphan(s, at, writer));
             continue;
         }
         const std::string& name = owner->second;

@@ -320,8 +320,11 @@ void passes::decide(pool& p, time_point now) {
     if (!c.known || c.members.empty())
         return; // R5: nothing known is not nothing there
     std::vector<candidate> candidates;
-    for (const auto& [name, m] : c.members)
-        candidates.push_back({name, p.settings.use_proxy_url ? m.proxy : m.connect, c.last_leader == name});
+    for (const auto& [name, m] : c.members) {
+        const bool leader = c.last_leader == name;
+        candidates.push_back({name, p.settings.use_proxy_url ? m.proxy : m.connect, leader,
+                              leader && p.settings.role == config::pool_role::primary});
+    }
     placement next = place(p.observed.slots, std::move(candidates), p.where);
     report_placement(p, next);
     p.where = std::move(next);

@@ -48,12 +48,13 @@ public:
         give(m, found == slots_.end() ? nullptr : &*found);
     }
 
-    // For the leader alone: the last slot in maint, else the last that is drained. One in service is left alone: the
-    // rules take it out first where it must go.
+    // For the leader alone: the last slot in maint, else, where it may cut, the last that is drained. One in service is
+    // left alone: the rules take it out first where it must go.
     void evict_for(const candidate& leader) {
         const slot* victim = nullptr;
         for (const slot& s : slots_) {
-            if (s.where && s.admin != admin_state::ready && (!victim || s.admin >= victim->admin))
+            const bool goes = s.admin == admin_state::maint || (s.admin == admin_state::drain && leader.may_cut);
+            if (s.where && goes && (!victim || s.admin >= victim->admin))
                 victim = &s;
         }
         if (!victim)

@@ -19,6 +19,7 @@ struct candidate {
     std::string name;
     std::optional<runtime_api::address> where; // none: the address is not known (yet)
     bool leader{};
+    bool may_cut{}; // a leader that writes: for it a drained slot is given up too, which cuts its sessions (R10)
 };
 
 struct placement {
@@ -29,7 +30,7 @@ struct placement {
 
 // `before` is the placement that this gave last (empty at start). A member keeps its slot; a new one gets the first
 // free one (in maint, its address nobody's); the leader always gets one, if need be that of a member that is out of
-// service.
+// service and, unless it may cut, without sessions.
 placement place(std::span<const runtime_api::slot> slots, std::vector<candidate> members, const placement& before);
 
 } // namespace pointsman::agent

@@ -56,6 +56,16 @@ TEST_CASE("cluster: what a member says of itself is a reason to probe it, nothin
     CHECK(take_view(c, view_of({"n2"}, {}), time_point{}, wall).probe == std::vector<std::string>{"n1", "n2"});
 }
 
+TEST_CASE("cluster: the member that the leader key names is not forgotten (R3)", "[cluster]") {
+    // Somebody has deleted the members' keys, and the leader's Patroni is dead: it does not put its own back.
+    world w;
+    w.member("n1").leader("n1").says("n1", silent()).gone("n1").passes(absent_hold);
+    CHECK(forget_absent(w.c, w.now).empty());
+
+    w.leader("n2");
+    CHECK(forget_absent(w.c, w.now) == std::vector<std::string>{"n1"});
+}
+
 TEST_CASE("cluster: a member gone from etcd is known until its node is gone too (R5)", "[cluster]") {
     world w;
     w.member("n1").says("n1", writable()).reads("n1", standby()).gone("n1");

@@ -399,6 +399,19 @@ TEST_CASE("desire: R5 a member gone from etcd keeps its slot while its node says
     CHECK(w.plan("replicas").empty());
 }
 
+TEST_CASE("R2: a slot of nobody's that is the writer's goes before another one is, whatever etcd says", "[desire]") {
+    // The old leader was forgotten while etcd was away; without etcd the only member that says yes is the writer (R4).
+    world w;
+    w.member("n2").leader("n1").etcd_away().says("n2", writable());
+    w.slots("primary", "pg1 ready 10.0.0.1:5432, pg2 maint 10.0.0.2:5432");
+    CHECK(w.plan("primary") == "set server primary/pg1 state maint; shutdown sessions server primary/pg1; "
+                               "set server primary/pg2 state ready; set server primary/pg2 health up");
+
+    // Until there is one it stays.
+    w.says("n2", standby());
+    CHECK(w.plan("primary").empty());
+}
+
 TEST_CASE("desire: a replica slot in service that is no member's is drained after a while", "[desire]") {
     world w = steady();
     w.slots("replicas",

@@ -104,6 +104,14 @@ TEST_CASE("placement: without a free slot the member is named, and the leader ge
     CHECK(place(full, "a 10.0.0.1:5432, b 10.0.0.2:5432, c* 10.0.0.3:5432") == "a@pg1 c@pg2 b@none");
 }
 
+TEST_CASE("placement: a drained slot is given up only for a leader that writes (R10)", "[placement]") {
+    const auto all = slots("b", "pg1 ready 10.0.0.1:5432, pg2 drain 10.0.0.2:5432");
+    auto three = members("a 10.0.0.1:5432, b 10.0.0.2:5432, c* 10.0.0.3:5432");
+    CHECK(text_of(agent::place(all, three, {})) == "a@pg1 b@pg2 c@none");
+    three.back().may_cut = true;
+    CHECK(text_of(agent::place(all, three, {})) == "a@pg1 c@pg2 b@none");
+}
+
 TEST_CASE("placement: a slot in service is not taken from its member, not even for the leader", "[placement]") {
     CHECK(place("pg1 ready 10.0.0.1:5432", "a 10.0.0.1:5432, c* 10.0.0.3:5432") == "a@pg1 c@none");
 }
