@@ -20,6 +20,7 @@ from lab.wait import Late, until
 TOLD = 0.5  # seconds from a new leader key in etcd to the last write and the last session on the old leader
 LATE_NEWS = 1.0  # seconds by which we may see a leader key later than the agent did
 REWIND = 10.0  # seconds that a replica which says yes may be behind the leader's timeline and wait (rewind_hold)
+OBSERVED_WITHIN = 1.5  # seconds: what is asked every quarter of a second, and may take one to answer
 UNFIT_FOR = 3.0  # seconds of 503 after which nobody may be sent to read there: two probes, and a drain
 RECOVERY = 6.0  # seconds after which the agent knows and acts again: its full read of etcd, every 5 s
 READ_ONLY = "25006"
@@ -202,6 +203,11 @@ class Checks:
         """Whether the agent could know and act all the time between the two."""
         return not any(begin <= till and since <= end for begin, end in self.blind)
 
+    def away(self, address, since, till):
+        """Whether the agent or HAProxy could not reach the node at some time between the two, or just before."""
+        return any(where == address and begin <= till and (end is None or since <= end + RECOVERY)
+                   for begin, end, where in self.lab.away)
+
     def writes(self, lines):
         written = [line for line in lines if line["ok"] and line["id"]]
         for line in written:
@@ -243,12 +249,13 @@ class Checks:
             since, till, node = line["end"] - UNFIT_FOR, line["end"], line["node"]
             if node not in self.fit:
                 yield "wrong node", f"a read was served by {node}", line
-            elif held(self.fit[node].changes, False, since, till) and self.sees(since, till):
+            elif held(self.fit[node].changes, False, since, till + OBSERVED_WITHIN) and self.sees(since, till):
                 leads = self.nodes[node].name in self.named(since, till)
                 # The leader may serve reads (`fallback: primary`) until another is fit and on its timeline.
                 fit_since = since - REWIND if leads else since
                 others = [other for other, observer in self.fit.items()
-                          if other != node and held(observer.changes, True, fit_since, till)]
+                          if other != node and held(observer.changes, True, fit_since, till)
+                          and not self.away(other, fit_since, till)]
                 if others or not leads:
                     yield "unfit reader", f"a read was served by {node}, which has said no for {UNFIT_FOR:.0f} s", line
 

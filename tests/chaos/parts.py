@@ -63,6 +63,7 @@ class Cluster(cluster.Lab):
         self.processes.groups["haproxy"] = "haproxy"
         self.lives = 0  # of the agent
         self.reloads = []  # when a new worker had the socket
+        self.away = []  # [begin, end or None, address] of nodes that the agent or HAProxy could not reach
 
     # The network
 
@@ -86,6 +87,10 @@ class Cluster(cluster.Lab):
         for a in some:
             for b in others:
                 if a != b:
+                    if b in (self.agent_address, self.proxy_address):
+                        self.away.append([time.monotonic(), None, a])
+                    if a in (self.agent_address, self.proxy_address):
+                        self.away.append([time.monotonic(), None, b])
                     self.drop(f"ip saddr {a} ip daddr {b}")
                     self.drop(f"ip saddr {b} ip daddr {a}")
 
@@ -94,6 +99,8 @@ class Cluster(cluster.Lab):
 
     def heal(self):
         subprocess.run(["nft", "flush chain ip chaos cut"], check=True)
+        for row in self.away:
+            row[1] = row[1] or time.monotonic()
 
     # etcd and Patroni
 
