@@ -485,15 +485,14 @@ _cut("a member of etcd from its peers", lambda w: [(_member(w), w.lab.all_etcd)]
 
 @fault("network: a fifth of all packets is lost", "network", (5, 12))
 def loss(world):
-    world.lab.drop("ip saddr 127.0.0.0/8 numgen random mod 100 < 20")
+    world.lab.lose("ip saddr 127.0.0.0/8")
     yield
     world.lab.heal()
 
 
 @fault("network: a fifth of the agent's packets is lost", "network", (5, 20), harmless=True)
 def loss_of_agent(world):
-    world.lab.drop(f"ip saddr {world.lab.agent_address} numgen random mod 100 < 20")
-    world.lab.drop(f"ip daddr {world.lab.agent_address} numgen random mod 100 < 20")
+    world.lab.lose(f"ip saddr {world.lab.agent_address}", f"ip daddr {world.lab.agent_address}")
     yield
     world.lab.heal()
 
