@@ -203,6 +203,10 @@ class Checks:
         """Whether the agent could know and act all the time between the two."""
         return not any(begin <= till and since <= end for begin, end in self.blind)
 
+    def excused(self, at):
+        """Whether an operator's hand has just routed as it pleased."""
+        return any(begin <= at <= end for begin, end in self.world.excused)
+
     def away(self, address, since, till):
         """Whether the agent or HAProxy could not reach the node at some time between the two, or just before."""
         return any(where == address and begin <= till and (end is None or since <= end + RECOVERY)
@@ -222,7 +226,7 @@ class Checks:
             if node is None or (node.name not in named and self.sees(line["wrote"] - TOLD, line["wrote"])):
                 yield "wrong node", f"a write was served by {line['node']}, the leader key named {named}", line
         for line in lines:
-            if line["code"] == READ_ONLY and self.sees(line["start"], line["end"]):
+            if line["code"] == READ_ONLY and self.sees(line["start"], line["end"]) and not self.excused(line["start"]):
                 yield "read-only", "a write was sent to a node that takes none", line
         yield from self.two_writers(written)
 
@@ -323,7 +327,7 @@ class Checks:
             self.counts["slots sampled"] = line.get("samples", self.counts["slots sampled"])
             if "violation" not in line or line["violation"].startswith("HAProxy's socket"):
                 continue
-            if not any(begin <= line["t"] <= end for begin, end in self.world.excused):
+            if not self.excused(line["t"]):
                 yield "slots", line["violation"], line
 
     def lost(self, everything=False):

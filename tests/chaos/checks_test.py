@@ -63,6 +63,10 @@ class Broken(unittest.TestCase):
         self.assertEqual(["read-only"], self.rules(self.checks.writes([write(21, 21.1, B, code="25006")])))
         self.checks.blind = [(20, 30)]
         self.assertEqual([], self.rules(self.checks.writes([write(21, 21.1, B, code="25006")])))
+        self.checks.blind = []
+        self.checks.world.excused = [(20, 22)]
+        self.assertEqual([], self.rules(self.checks.writes([write(21, 21.1, B, code="25006")])))
+        self.assertEqual(["read-only"], self.rules(self.checks.writes([write(23, 23.1, B, code="25006")])))
 
     def test_two_writers(self):
         self.checks.blind = [(0, 100)]  # routing is another rule

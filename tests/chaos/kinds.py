@@ -23,6 +23,7 @@ from lab.wait import Late, until
 
 KINDS = {}
 INJECTED = "set server primary/pg1 state maint"
+REPAIRED_WITHIN = 2.0  # seconds after which no slot is as somebody else has set it: a resync, and a busy machine
 LEASE = cluster.FAST["ttl"]
 
 
@@ -420,7 +421,7 @@ def by_hand(world):
                     None)
 
     begun = time.monotonic()
-    world.excused.append((begun, begun + 3))
+    world.excused.append((begun, begun + REPAIRED_WITHIN))
     mine = [f"set server {slot('replicas', replica)} state maint", f"set server {slot('primary', leader)} state drain",
             f"set server {slot('replicas', replica)} weight 10%", f"disable health {slot('replicas', replica)}",
             f"set server {slot('primary', replica)} state ready"]
