@@ -17,6 +17,7 @@ namespace pointsman::agent {
 struct page {
     std::string content_type;
     std::function<std::string()> body;
+    std::function<bool()> well{}; // answers 503 with the same body while this says no; none: always 200
 };
 
 using pages = std::map<std::string, page>; // by path

@@ -56,6 +56,19 @@ std::optional<std::uint64_t> timeline_of(const cluster& c, const std::string& na
     return newest;
 }
 
+// Of its newest complete answer.
+std::optional<std::uint64_t> wal_of(const cluster& c, const std::string& name) {
+    const auto it = c.members.find(name);
+    const health* newest = nullptr;
+    if (it == c.members.end())
+        return std::nullopt;
+    for (const auto& [what, h] : it->second.probes) {
+        if (h.body && h.body->wal && (!newest || h.sent > newest->sent))
+            newest = &h;
+    }
+    return newest ? newest->body->wal : std::nullopt;
+}
+
 bool says_yes(const member& m) {
     return std::ranges::any_of(m.probes, [](const auto& probe) { return says(probe.second, answer::yes); });
 }
@@ -176,6 +189,15 @@ bool follows_leader(const cluster& c, const std::string& name) {
     const auto leader = c.leader ? timeline_of(c, c.leader->name) : std::nullopt;
     const auto own = timeline_of(c, name);
     return !leader || !own || *own >= *leader;
+}
+
+std::optional<std::uint64_t> lag_behind(const cluster& c, const std::string& name) {
+    const auto own = wal_of(c, name);
+    const auto leaders = c.leader ? wal_of(c, c.leader->name) : std::nullopt;
+    const auto end = std::max(c.optime, leaders); // nothing is less than a number
+    if (!own || !end)
+        return std::nullopt;
+    return *end > *own ? *end - *own : 0;
 }
 
 std::chrono::milliseconds probe_delay(const cluster& c, const std::string& name, const check& what,

@@ -108,6 +108,10 @@ const health* find_health(const member& m, const check& what);
 // replica that has yet to be rewound, answers yes for half a second, and is stopped again (seen with Patroni 3.0.2).
 bool follows_leader(const cluster& c, const std::string& name);
 
+// How many bytes of WAL a member is behind the leader, from what the nodes themselves said last; etcd's `status` where
+// the leader did not answer.
+std::optional<std::uint64_t> lag_behind(const cluster& c, const std::string& name);
+
 // When to probe a member again, counted from the end of the last probe: `interval` at rest, a quarter of it for the
 // leader, faster around a change.
 std::chrono::milliseconds probe_delay(const cluster& c, const std::string& name, const check& what,

@@ -7,17 +7,20 @@
 #include "agent/old_workers.hpp"
 #include "agent/reconciler.hpp"
 #include "agent/release.hpp"
+#include "agent/report.hpp"
 #include "agent/run_to_end.hpp"
 #include "agent/state_keeper.hpp"
 #include "agent/task_group.hpp"
 #include "agent/wiring.hpp"
 #include "config/load.hpp"
+#include "etcd_http/patroni.hpp"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>
 
@@ -29,6 +32,13 @@ namespace pointsman::agent {
 namespace asio = boost::asio;
 
 namespace {
+
+// As systemd's watchdog in deploy/pointsman.service.
+constexpr std::chrono::seconds progress_within{15};
+
+time_point steady_now() {
+    return std::chrono::steady_clock::now();
+}
 
 // systemd's view of the daemon: ready after the first pass, alive with every further one. Does nothing elsewhere.
 class notifier {
@@ -78,10 +88,16 @@ public:
     void listen() {
         if (!settings_.listen)
             return;
-        api_ = std::make_unique<api>(
-            executor_, *settings_.listen,
-            pages{{"/api/v1/slots", {"application/json", [this] { return render_json(reconciler_->state().rows()); }}},
-                  {"/metrics", {"text/plain; version=0.0.4", [this] { return metrics_.text(); }}}});
+        const std::string json = "application/json";
+        const std::string text = "text/plain";
+        pages served;
+        served["/api/v1/slots"] = {json, [this] { return render_json(reconciler_->state().rows()); }};
+        served["/api/v1/state"] = {
+            json, [this] { return render_state(reconciler_->state(), reconciler_->clusters(), steady_now()); }};
+        served["/metrics"] = {"text/plain; version=0.0.4", [this] { return metrics_.text(); }};
+        served["/healthz"] = {text, [this] { return progress(); }, [this] { return makes_progress(); }};
+        served["/readyz"] = {text, [this] { return readiness(); }, [this] { return not_in_order().empty(); }};
+        api_ = std::make_unique<api>(executor_, *settings_.listen, std::move(served));
     }
 
     // What the one before it knows of the clusters that both follow.
@@ -115,6 +131,24 @@ public:
     const config::settings& settings() const { return settings_; }
 
 private:
+    bool makes_progress() const { return steady_now() - reconciler_->passed() < progress_within; }
+
+    std::string progress() const {
+        if (reconciler_->passed() == time_point{})
+            return "no pass has ended yet\n";
+        return fmt::format("the last pass ended {:.1f} s ago\n",
+                           std::chrono::duration<double>(steady_now() - reconciler_->passed()).count());
+    }
+
+    std::vector<std::string> not_in_order() const { return complaints(reconciler_->state(), steady_now()); }
+
+    std::string readiness() const {
+        std::string text;
+        for (const std::string& complaint : not_in_order())
+            text += etcd_http::printable(complaint, 400) + '\n';
+        return text.empty() ? "every pool is in step\n" : text;
+    }
+
     config::settings settings_;
     asio::any_io_executor executor_;
     metrics& metrics_;

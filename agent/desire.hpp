@@ -12,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace pointsman::agent {
@@ -30,7 +31,8 @@ struct desired_slot {
     bool check{true};
     // Its member was demoted or is dead: no session stays on it (R10), in an old worker neither (R9).
     bool cut{};
-    std::string why; // the rule that decided, for people
+    std::string why;        // the rule that decided, for people
+    std::string_view until; // what would change it, for people; static text
 
     friend bool operator==(const desired_slot&, const desired_slot&) = default;
 };

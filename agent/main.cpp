@@ -3,6 +3,7 @@
 #include "agent/log.hpp"
 #include "agent/release.hpp"
 #include "agent/slots_command.hpp"
+#include "agent/why_command.hpp"
 #include "config/load.hpp"
 
 #include <CLI/CLI.hpp>
@@ -54,6 +55,13 @@ int main(int argc, char** argv) {
     auto* slots = app.add_subcommand("slots", "The slot map as HAProxy has it now; works with the daemon dead");
     bool json = false;
     slots->add_flag("--json", json, "As a JSON array");
+    auto* why = app.add_subcommand(
+        "why", "Why a member or a slot is where it is: every input with its age, the rule, what would change it");
+    std::string what;
+    why->add_option("what", what, "A member, or BACKEND/SLOT")->required();
+    why->add_flag("--json", json, "As a JSON array");
+    auto* plan = app.add_subcommand("plan", "The commands that the daemon's next pass would send, and why each");
+    plan->add_flag("--json", json, "As a JSON array");
     auto* haproxy_config =
         app.add_subcommand("haproxy-config", "Prints what haproxy.cfg must hold for this configuration");
     bool no_lua = false;
@@ -75,6 +83,10 @@ int main(int argc, char** argv) {
             return run(settings, path);
         if (slots->parsed())
             return agent::slots_command(settings, json);
+        if (why->parsed())
+            return agent::why_command(settings, what, json);
+        if (plan->parsed())
+            return agent::plan_command(settings, json);
         if (haproxy_config->parsed()) {
             fmt::print("{}", no_lua ? agent::haproxy_config(settings, "") : agent::haproxy_config(settings));
             return EXIT_SUCCESS;

@@ -3,7 +3,6 @@
 
 #include "agent/desire.hpp"
 #include "agent/placement.hpp"
-#include "agent/planner.hpp"
 #include "etcd_http/patroni.hpp"
 #include "runtime_api/state_file.hpp"
 
@@ -304,6 +303,31 @@ void passes::take_slots(pool& p, std::vector<slot> slots, time_point now) {
     }
 }
 
+struct passes::decision {
+    placement where{};
+    std::vector<desired_slot> desired{};
+    std::vector<planned> steps{};
+};
+
+// Nothing where there is nothing to decide by.
+passes::decision passes::decide_slots(const pool& p, time_point now) {
+    const cluster& c = p.of.state;
+    decision result;
+    if (!c.known || c.members.empty() || p.observed.slots.empty())
+        return result; // R5: nothing known is not nothing there
+    std::vector<candidate> candidates;
+    for (const auto& [name, m] : c.members) {
+        const bool leader = c.last_leader == name;
+        candidates.push_back({name, p.settings.use_proxy_url ? m.proxy : m.connect, leader,
+                              leader && p.settings.role == config::pool_role::primary});
+    }
+    result.where = place(p.observed.slots, std::move(candidates), p.where);
+    result.desired =
+        desire(p.of.settings, p.settings, c, p.observed, result.where, readable(c, p.of.poll_interval, now), now);
+    result.steps = plan(p.observed.slots, result.desired);
+    return result;
+}
+
 void passes::decide(pool& p, time_point now) {
     p.desired.clear();
     p.steps.clear();
@@ -317,19 +341,13 @@ void passes::decide(pool& p, time_point now) {
                             p.backend()));
         return;
     }
-    if (!c.known || c.members.empty())
-        return; // R5: nothing known is not nothing there
-    std::vector<candidate> candidates;
-    for (const auto& [name, m] : c.members) {
-        const bool leader = c.last_leader == name;
-        candidates.push_back({name, p.settings.use_proxy_url ? m.proxy : m.connect, leader,
-                              leader && p.settings.role == config::pool_role::primary});
-    }
-    placement next = place(p.observed.slots, std::move(candidates), p.where);
-    report_placement(p, next);
-    p.where = std::move(next);
-    p.desired = desire(p.of.settings, p.settings, c, p.observed, p.where, readable(c, p.of.poll_interval, now), now);
-    p.steps = plan(p.observed.slots, p.desired);
+    decision next = decide_slots(p, now);
+    if (next.desired.empty())
+        return;
+    report_placement(p, next.where);
+    p.where = std::move(next.where);
+    p.desired = std::move(next.desired);
+    p.steps = std::move(next.steps);
     trust_new_process(p);
 }
 
@@ -474,6 +492,16 @@ std::vector<slot_row> passes::rows() const {
             }
             result.push_back(std::move(row));
         }
+    }
+    return result;
+}
+
+std::vector<pool_outlook> passes::outlook(time_point now) const {
+    std::vector<pool_outlook> result;
+    for (const pool& p : pools_) {
+        decision next = decide_slots(p, now);
+        result.push_back(
+            {p.of, p.settings, p.observed.slots, std::move(next.desired), std::move(next.steps), p.trouble});
     }
     return result;
 }

@@ -12,6 +12,7 @@
 #include "agent/left_behind.hpp"
 #include "agent/note.hpp"
 #include "agent/placement.hpp"
+#include "agent/planner.hpp"
 #include "agent/slot_map.hpp"
 #include "config/settings.hpp"
 #include "runtime_api/command.hpp"
@@ -55,6 +56,17 @@ struct ended_failover {
     failover what;
 };
 
+// What a pool should be and what would be sent for it, now: decided anew from what was seen last, and carried out by
+// the next pass.
+struct pool_outlook {
+    const followed_cluster& of;
+    const config::pool_settings& settings;
+    const std::vector<runtime_api::slot>& slots; // as seen last; empty: none were
+    std::vector<desired_slot> desired;           // one for each slot; empty: nothing is desired (yet)
+    std::vector<planned> steps;
+    const std::string& trouble; // why the last pass could not carry it out; empty: it could
+};
+
 class passes {
 public:
     // How often HAProxy is looked at when nothing happens: drift is repaired within this time (R7).
@@ -82,6 +94,15 @@ public:
     // The slot map as seen last; empty before that.
     std::vector<slot_row> rows() const;
 
+    // In the order of the configuration. What it refers to lives until the next call of anything that is not const.
+    std::vector<pool_outlook> outlook(time_point now) const;
+
+    // The process that answered last; nullptr where none has.
+    const runtime_api::process_info* process() const { return seen_ ? &seen_->process : nullptr; }
+
+    // Why HAProxy could not be read; empty: it could.
+    const std::string& trouble() const { return trouble_; }
+
     // Which sessions may stay, as decided last (R9).
     session_rules rules_of_sessions() const;
 
@@ -95,12 +116,14 @@ public:
 
 private:
     struct pool;
+    struct decision;
 
     todo look_at_pools(time_point now);
     todo next_stage();
     todo next_batch();
     todo wait_for_new_worker();
     todo end();
+    static decision decide_slots(const pool& p, time_point now);
     void decide(pool& p, time_point now);
     void trust_new_process(pool& p);
     void take_slots(pool& p, std::vector<runtime_api::slot> slots, time_point now);

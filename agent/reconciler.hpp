@@ -37,6 +37,11 @@ public:
 
     const passes& state() const { return passes_; }
 
+    const std::vector<followed_cluster>& clusters() const { return clusters_; }
+
+    // When the last pass ended, successful or not.
+    time_point passed() const { return last_; }
+
 private:
     boost::asio::awaitable<void> pass();
     boost::asio::awaitable<todo> carry_out(todo what);
@@ -45,10 +50,12 @@ private:
 
     boost::asio::any_io_executor executor_;
     runtime_api::session session_;
+    std::vector<followed_cluster> clusters_;
     passes passes_;
     state_keeper* keeper_;
     metrics& metrics_;
     std::function<void()> passed_;
+    time_point last_{};
     std::unique_ptr<alarm> alarm_;
 };
 

@@ -1,5 +1,6 @@
 #include "agent/slots_command.hpp"
 
+#include "agent/ask_daemon.hpp"
 #include "agent/run_to_end.hpp"
 #include "agent/slot_map.hpp"
 #include "agent/wiring.hpp"
@@ -18,13 +19,9 @@
 namespace pointsman::agent {
 
 namespace asio = boost::asio;
-using namespace std::chrono_literals;
 using etcd_http::printable;
 
 namespace {
-
-constexpr auto daemon_deadline = 1s;
-constexpr std::size_t largest_answer = std::size_t{16} << 20;
 
 void remark(const std::string& text) {
     fmt::print(stderr, "pointsman: {}\n", printable(text, 400));
@@ -46,27 +43,16 @@ void add_daemons_word(std::vector<slot_row>& rows, const std::vector<slot_row>& 
     }
 }
 
-asio::awaitable<bool> ask_daemon(const config::settings& settings, std::vector<slot_row>& rows) {
-    if (!settings.listen)
-        co_return false;
-    etcd_http::http_request request;
-    request.host = settings.listen->host.empty() ? "127.0.0.1" : settings.listen->host;
-    request.ip = request.host;
-    request.port = settings.listen->port;
-    request.target = "/api/v1/slots";
-    const auto reply = co_await etcd_http::exchange(request, daemon_deadline, largest_answer);
-    if (reply.has_error()) {
-        remark(fmt::format("the daemon does not answer ({}): what is desired is not known", reply.error().detail));
+asio::awaitable<bool> add_desired(const config::settings& settings, std::vector<slot_row>& rows) {
+    const auto answer = co_await ask_daemon(settings, "/api/v1/slots");
+    if (answer.has_error()) {
+        remark(answer.error().detail + ": what is desired is not known");
         co_return false;
     }
-    if (reply->status != 200) {
-        remark(fmt::format("the daemon answers {}: what is desired is not known", reply->status));
-        co_return false;
-    }
-    const auto said = parse_json(reply->body);
+    const auto said = parse_json(*answer);
     if (said.has_error()) {
-        remark(fmt::format("{}:{} does not answer as the daemon does ({}): what is desired is not known", request.host,
-                           request.port, said.error()));
+        remark(
+            fmt::format("what answers is no daemon of Pointsman's ({}): what is desired is not known", said.error()));
         co_return false;
     }
     add_daemons_word(rows, *said);
@@ -133,7 +119,7 @@ asio::awaitable<void> collect(const config::settings& settings, bool json, int& 
         if (std::ranges::none_of(rows, [&backend](const slot_row& row) { return row.backend == backend; }))
             remark(fmt::format("HAProxy has no backend {} with slots", backend));
     }
-    const bool answered = co_await ask_daemon(settings, rows);
+    const bool answered = co_await add_desired(settings, rows);
     if (!answered)
         co_await ask_etcd(settings, rows);
 

@@ -88,7 +88,8 @@ etcd_http::http_reply api_answer(exchange_of what) {
     const std::uint16_t port = free_port();
     agent::api api(context.get_executor(), config::listen_address{here, port},
                    {{"/api/v1/slots", {"application/json", [] { return std::string("[1]"); }}},
-                    {"/metrics", {"text/plain; version=0.0.4", [] { return std::string("up 1\n"); }}}});
+                    {"/metrics", {"text/plain; version=0.0.4", [] { return std::string("up 1\n"); }}},
+                    {"/readyz", {"text/plain", [] { return std::string("no\n"); }, [] { return false; }}}});
     agent::task_group server(context.get_executor());
     server.spawn(api.run());
     std::optional<etcd_http::http_reply> reply;
@@ -141,8 +142,10 @@ TEST_CASE("api: answers with its pages, and with nothing else", "[api]") {
     CHECK(slots.body == "[1]");
     CHECK(api_answer({.target = "/metrics"}).content_type == "text/plain; version=0.0.4");
     CHECK(api_answer({.target = "/metrics"}).body == "up 1\n");
+    CHECK(api_answer({.target = "/readyz"}).status == 503);
+    CHECK(api_answer({.target = "/readyz"}).body == "no\n");
     CHECK(api_answer({.target = "/"}).status == 404);
-    CHECK(api_answer({.target = "/"}).body == "not here; try /api/v1/slots /metrics\n");
+    CHECK(api_answer({.target = "/"}).body == "not here; try /api/v1/slots /metrics /readyz\n");
     CHECK(api_answer({.method = "POST", .target = "/api/v1/slots"}).status == 405);
     CHECK(api_answer({.method = "HEAD", .target = "/api/v1/slots"}).body.empty());
 }
