@@ -1,6 +1,7 @@
 #include "agent/cluster_watch.hpp"
 
 #include "agent/alarm.hpp"
+#include "agent/metrics.hpp"
 
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -50,11 +51,11 @@ bool same_place(const probe_target& a, const probe_target& b) {
 } // namespace
 
 cluster_watch::cluster_watch(const asio::any_io_executor& executor, const config::cluster_settings& settings,
-                             etcd_http::gateway_settings etcd, etcd_http::tls_context probe_tls,
+                             etcd_http::gateway_settings etcd, etcd_http::tls_context probe_tls, metrics& counted,
                              std::function<void()> changed)
     : executor_(executor), settings_(settings), prefix_(config::key_prefix(settings)),
       poll_interval_(etcd.poll_interval), gateway_(std::move(etcd)), probe_tls_(std::move(probe_tls)),
-      changed_(std::move(changed)), checks_(checks_of(settings)), tasks_(executor) {}
+      metrics_(counted), changed_(std::move(changed)), checks_(checks_of(settings)), tasks_(executor) {}
 
 cluster_watch::~cluster_watch() = default;
 
@@ -336,6 +337,7 @@ void cluster_watch::take_outcome(const std::string& name, const std::string& pat
     if (!cluster_.members.contains(name))
         return;
     const probe_change change = agent::take_outcome(cluster_, checks_, name, path, o);
+    metrics_.count_probe(settings_.scope, is_answer(o), o.received - o.sent);
     for (const check& what : change.turned) {
         const health& h = cluster_.members.at(name).probes.at(what);
         spdlog::info("cluster {}: member {}: {} {}: {} ({:.1f} ms)", settings_.scope, printable(name), path,

@@ -23,13 +23,15 @@
 namespace pointsman::agent {
 
 class alarm;
+class metrics;
 
 class cluster_watch {
 public:
     // `changed` is called, on the executor, when something happened that may change what is desired. `settings` must
     // outlive this. Each cluster has a gateway of its own: a broken one delays no other (R14).
     cluster_watch(const boost::asio::any_io_executor& executor, const config::cluster_settings& settings,
-                  etcd_http::gateway_settings etcd, etcd_http::tls_context probe_tls, std::function<void()> changed);
+                  etcd_http::gateway_settings etcd, etcd_http::tls_context probe_tls, metrics& counted,
+                  std::function<void()> changed);
     ~cluster_watch();
     cluster_watch(const cluster_watch&) = delete;
     cluster_watch& operator=(const cluster_watch&) = delete;
@@ -81,6 +83,7 @@ private:
     std::chrono::milliseconds poll_interval_;
     etcd_http::gateway gateway_;
     etcd_http::tls_context probe_tls_;
+    metrics& metrics_;
     std::function<void()> changed_;
 
     cluster cluster_;

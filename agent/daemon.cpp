@@ -68,7 +68,7 @@ public:
         std::vector<const cluster_watch*> watches;
         for (const config::cluster_settings& cluster : settings_.clusters) {
             watches_.push_back(std::make_unique<cluster_watch>(executor, cluster, etcd, probe_tls(cluster.probe),
-                                                               [this] { reconciler_->wake(); }));
+                                                               metrics_, [this] { reconciler_->wake(); }));
             watches.push_back(watches_.back().get());
         }
         if (!settings_.haproxy.state_file.empty())
@@ -94,7 +94,9 @@ public:
         served["/api/v1/slots"] = {json, [this] { return render_json(reconciler_->state().rows()); }};
         served["/api/v1/state"] = {
             json, [this] { return render_state(reconciler_->state(), reconciler_->clusters(), steady_now()); }};
-        served["/metrics"] = {"text/plain; version=0.0.4", [this] { return metrics_.text(); }};
+        served["/metrics"] = {"text/plain; version=0.0.4", [this] {
+                                  return metrics_.text(reconciler_->state(), reconciler_->clusters(), steady_now());
+                              }};
         served["/healthz"] = {text, [this] { return progress(); }, [this] { return makes_progress(); }};
         served["/readyz"] = {text, [this] { return readiness(); }, [this] { return not_in_order().empty(); }};
         api_ = std::make_unique<api>(executor_, *settings_.listen, std::move(served));
@@ -218,7 +220,7 @@ asio::awaitable<void> serve(std::unique_ptr<generation> running, const std::stri
 void run_daemon(config::settings settings, const std::string& config_path) {
     asio::io_context context(1);
     notifier systemd;
-    metrics counted;
+    metrics counted(POINTSMAN_VERSION);
     auto first = std::make_unique<generation>(context.get_executor(), std::move(settings), counted,
                                               [&systemd] { systemd.passed(); });
     first->listen();

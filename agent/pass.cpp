@@ -80,6 +80,8 @@ struct passes::pool {
     bool check_is_new{};                 // another process has its slots: none has passed a check of it yet
     std::vector<slot> kept_slots{};      // whose rows are kept for the state file
     std::string kept_rows{};
+    pool_tally tally{}; // since it was told
+    bool tallied{};     // it was told at least once
 
     // Of the pass under way.
     bool failed{};
@@ -220,6 +222,7 @@ todo passes::answered(const runtime_api::result<void>& what, time_point sent, ti
         tell(what.has_value() ? severity::info : severity::error,
              fmt::format("cluster {}: command=\"{}\" member={} answer={} ms={:.2f} why=\"{}\"", p.scope(),
                          render(step.what), name_of(member), what.has_value() ? "ok" : "failed", took, step.why));
+        ++(what.has_value() ? p.tally.commands : p.tally.failures);
         if (what.has_value() && member)
             time_failover(p.timer, *member, step.what, now);
     }
@@ -382,7 +385,7 @@ void passes::report_placement(const pool& p, const placement& next) {
 }
 
 // Drift: the pool was in step, what is desired of a slot is the same as then, and yet the slot differs.
-void passes::report_drift(const pool& p) {
+void passes::report_drift(pool& p) {
     if (!p.was_in_step || p.settled.size() != p.desired.size())
         return;
     for (std::size_t i = 0; i != p.desired.size(); ++i) {
@@ -393,11 +396,13 @@ void passes::report_drift(const pool& p) {
         const bool differs = std::ranges::any_of(p.steps, [&want](const planned& s) {
             return slot_of(s.what) == want.id && !std::holds_alternative<runtime_api::restore_health>(s.what);
         });
-        if (same && differs)
-            tell(severity::warning,
-                 fmt::format("cluster {}: pool {}: slot {} drifted: somebody else changed it, or HAProxy was "
-                             "restarted; putting it back to {}",
-                             p.scope(), p.backend(), to_string(want.id), to_string(want.state)));
+        if (!same || !differs)
+            continue;
+        ++p.tally.drifts;
+        tell(severity::warning,
+             fmt::format("cluster {}: pool {}: slot {} drifted: somebody else changed it, or HAProxy was "
+                         "restarted; putting it back to {}",
+                         p.scope(), p.backend(), to_string(want.id), to_string(want.state)));
     }
 }
 
@@ -421,6 +426,7 @@ void passes::report_process(const runtime_api::process_info& next) {
         tell(severity::info, fmt::format("haproxy {}: version {}, process {}", haproxy_, next.version, next.pid));
     if (!seen_ || (seen_->process.pid == next.pid && seen_->process.start_time == next.start_time))
         return;
+    ++process_changes_;
     tell(severity::warning,
          fmt::format("haproxy {}: another process: {} instead of {}: it was reloaded or restarted, its "
                      "slots are checked",
@@ -500,8 +506,8 @@ std::vector<pool_outlook> passes::outlook(time_point now) const {
     std::vector<pool_outlook> result;
     for (const pool& p : pools_) {
         decision next = decide_slots(p, now);
-        result.push_back(
-            {p.of, p.settings, p.observed.slots, std::move(next.desired), std::move(next.steps), p.trouble});
+        result.push_back({p.of, p.settings, p.observed.slots, std::move(next.desired), std::move(next.steps),
+                          next.where.without_slot.size(), p.trouble});
     }
     return result;
 }
@@ -512,6 +518,23 @@ notes passes::take_notes() {
 
 std::vector<ended_failover> passes::take_failovers() {
     return std::exchange(failovers_, {});
+}
+
+std::vector<pool_tally> passes::take_tallies() {
+    std::vector<pool_tally> result;
+    for (pool& p : pools_) {
+        if (p.tally == pool_tally{} && p.tallied)
+            continue;
+        p.tallied = true;
+        pool_tally& t = result.emplace_back(std::exchange(p.tally, {}));
+        t.scope = p.scope();
+        t.backend = p.backend();
+    }
+    return result;
+}
+
+unsigned passes::take_process_changes() {
+    return std::exchange(process_changes_, 0U);
 }
 
 void passes::tell(severity how, std::string text) {

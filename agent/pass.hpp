@@ -64,7 +64,19 @@ struct pool_outlook {
     const std::vector<runtime_api::slot>& slots; // as seen last; empty: none were
     std::vector<desired_slot> desired;           // one for each slot; empty: nothing is desired (yet)
     std::vector<planned> steps;
+    std::size_t without_slot{}; // members for which there was no free slot
     const std::string& trouble; // why the last pass could not carry it out; empty: it could
+};
+
+// What was done for one pool.
+struct pool_tally {
+    std::string scope;
+    std::string backend;
+    unsigned commands{}; // HAProxy has taken
+    unsigned failures{}; // commands that it has not
+    unsigned drifts{};   // slots found changed by somebody else
+
+    friend bool operator==(const pool_tally&, const pool_tally&) = default;
 };
 
 class passes {
@@ -114,6 +126,11 @@ public:
     notes take_notes();
     std::vector<ended_failover> take_failovers();
 
+    // What was counted since the last call: of pools where there is something (of each pool once at first), and how
+    // often HAProxy was another process.
+    std::vector<pool_tally> take_tallies();
+    unsigned take_process_changes();
+
 private:
     struct pool;
     struct decision;
@@ -131,7 +148,7 @@ private:
     void lose(std::string why);
     void report_process(const runtime_api::process_info& next);
     void report_placement(const pool& p, const placement& next);
-    void report_drift(const pool& p);
+    void report_drift(pool& p);
     void keep_rows();
     void tell(severity how, std::string text);
 
@@ -153,6 +170,7 @@ private:
     bool state_changed_{};
     notes notes_;
     std::vector<ended_failover> failovers_;
+    unsigned process_changes_{};
 };
 
 } // namespace pointsman::agent

@@ -70,6 +70,7 @@ asio::awaitable<todo> reconciler::carry_out(todo what) {
     if (const auto* commands = std::get_if<send>(&what)) {
         const time_point begin = now();
         const auto answer = co_await session_.execute(commands->batch);
+        metrics_.count_exchange(now() - begin);
         co_return passes_.answered(answer, begin, now());
     }
     if (std::holds_alternative<count_sessions>(what)) {
@@ -81,7 +82,9 @@ asio::awaitable<todo> reconciler::carry_out(todo what) {
         asio::steady_timer timer(executor_, after);
         co_await timer.async_wait(asio::use_awaitable);
     }
+    const time_point begin = now();
     auto seen = co_await session_.observe();
+    metrics_.count_exchange(now() - begin);
     co_return passes_.seen(std::move(seen), now());
 }
 
@@ -101,6 +104,9 @@ void reconciler::report() {
     log(passes_.take_notes());
     for (const ended_failover& f : passes_.take_failovers())
         metrics_.count(f.scope, f.backend, f.what);
+    for (const pool_tally& t : passes_.take_tallies())
+        metrics_.count(t);
+    metrics_.count_process_changes(passes_.take_process_changes());
 }
 
 } // namespace pointsman::agent

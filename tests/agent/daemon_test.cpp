@@ -1,6 +1,5 @@
 // The I/O parts of the agent that need neither etcd nor HAProxy.
 #include "agent/api.hpp"
-#include "agent/metrics.hpp"
 #include "agent/probe.hpp"
 #include "agent/run_to_end.hpp"
 #include "agent/task_group.hpp"
@@ -148,32 +147,6 @@ TEST_CASE("api: answers with its pages, and with nothing else", "[api]") {
     CHECK(api_answer({.target = "/"}).body == "not here; try /api/v1/slots /metrics /readyz\n");
     CHECK(api_answer({.method = "POST", .target = "/api/v1/slots"}).status == 405);
     CHECK(api_answer({.method = "HEAD", .target = "/api/v1/slots"}).body.empty());
-}
-
-TEST_CASE("metrics: every stage of a failover is a histogram", "[metrics]") {
-    agent::metrics m;
-    CHECK(m.text().find("_bucket{") == std::string::npos);
-
-    const agent::time_point key{1h};
-    m.count("demo", "primary",
-            {.from = "n1",
-             .to = "n2",
-             .term = 7,
-             .key_seen = key,
-             .old_cut = key - 5s,
-             .probe_yes = key + 300ms,
-             .new_ready = key + 303ms,
-             .read_back = key + 304ms});
-
-    const std::string text = m.text();
-    CHECK(text.find(R"(pointsman_failover_stage_seconds_count{cluster="demo",pool="primary",stage="old_cut"} 1)") !=
-          std::string::npos);
-    CHECK(text.find(R"(pointsman_failover_stage_seconds_sum{cluster="demo",pool="primary",stage="old_cut"} 0)") !=
-          std::string::npos);
-    CHECK(text.find(R"(pointsman_failover_stage_seconds_sum{cluster="demo",pool="primary",stage="new_ready"} 0.303)") !=
-          std::string::npos);
-    CHECK(text.find(R"(pointsman_failover_own_seconds_bucket{cluster="demo",pool="primary",le="0.005"} 1)") !=
-          std::string::npos);
 }
 
 TEST_CASE("api: a port in use is told with its address", "[api]") {

@@ -15,6 +15,7 @@ class OnCall(scenario.Scenario):
         self.leader_and_replica()
         self.plan_of_what_is_refused()
         self.health_and_readiness()
+        self.metrics()
         self.daemon_is_dead()
 
     def ask(self, *words):
@@ -81,6 +82,19 @@ class OnCall(scenario.Scenario):
         self.assertEqual(200, self.get("/healthz")[0], "the loop goes on")
         self.lab.proxy.start()
         until(lambda: self.get("/readyz")[0] == 200, 10, "ready again")
+
+    def metrics(self):
+        """What Prometheus' own linter says of them, and what they say of the cluster."""
+        status, text = self.get("/metrics")
+        self.assertEqual(200, status)
+        lint = subprocess.run(["/usr/bin/promtool", "check", "metrics"], input=text, capture_output=True, text=True,
+                              timeout=30, check=False)
+        self.figure(f"/metrics: {len(text)} bytes, {sum(not line.startswith('#') for line in text.splitlines())} series")
+        self.assertEqual((0, "", ""), (lint.returncode, lint.stdout, lint.stderr))
+        for line in ("pointsman_haproxy_up 1", 'pointsman_cluster_members{cluster="demo"} 3',
+                     'pointsman_pool_slots{cluster="demo",pool="primary",state="ready"} 1',
+                     'pointsman_pool_in_step{cluster="demo",pool="replicas"} 1'):
+            self.assertIn(f"\n{line}\n", text)
 
     def daemon_is_dead(self):
         self.lab.processes.kill("pointsman")
