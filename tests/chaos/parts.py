@@ -226,8 +226,8 @@ class Cluster(cluster.Lab):
 
     def wait_whole(self, seconds):
         """Everything runs, every node streams, one standby is synchronous, and HAProxy is in step. Returns the nodes that
-        had to be made anew: Patroni 3.0.2 lets a node be that follows a timeline of its own, and a `sync` key that names
-        another leader."""
+        had to be made anew: Patroni 3.0.2 lets a node be that follows a timeline of its own; and it leaves the `sync` key
+        to an operator, see waits_for_a_standby()."""
         deadline = time.monotonic() + seconds
 
         def left():
@@ -246,33 +246,28 @@ class Cluster(cluster.Lab):
                 self.make_anew(node)
                 until(lambda: self.at_rest(node), left(), f"{node.name} streams, made anew")
         try:
-            until(self.quiet, min(90, left()), "a standby is synchronous and HAProxy's slots are in step", every=0.1)
+            until(self.waits_for_a_standby, min(20, left()), "the leader waits for a standby", every=0.1)
         except Late:
-            # A leader that froze, lost its key and took it back at once never claims the `sync` key again.
-            if self.synchronous().get("leader") == (self.writable_leader() or leader).name:
-                raise
             self.etcd.delete(self.key("sync"))
             anew.append("the sync key")
-            until(self.quiet, left(), "a standby is synchronous and HAProxy's slots are in step, with a new sync key")
+            until(self.waits_for_a_standby, left(), "the leader waits for a standby, with a new sync key", every=0.1)
+        until(self.in_step, left(), "HAProxy's slots are in step", every=0.1)
         return anew
 
-    @staticmethod
-    def waits_for_a_standby(leader):
-        """A Patroni that was started anew in a pause empties synchronous_standby_names, whatever the `sync` key says
-        (3.0.2): what is written then may be lost with the leader."""
+    def waits_for_a_standby(self):
+        """Both in etcd and in PostgreSQL. A Patroni that was started anew beside its running leader empties
+        synchronous_standby_names and leaves it so, whatever the `sync` key says; a leader that stood still, lost its key
+        and took it back at once never claims the `sync` key again (3.0.2). A deleted key helps in both cases."""
         query = "SELECT count(*) > 0 FROM pg_stat_replication WHERE sync_state = 'sync'"
-        return clients.execute(leader, query)[0][0]
+        with contextlib.suppress(OSError, ValueError, clients.psycopg2.Error):
+            sync, leader = self.synchronous(), self.writable_leader()
+            return (leader and sync.get("leader") == leader.name and sync.get("sync_standby")
+                    and clients.execute(leader, query)[0][0])
+        return False
 
     def at_rest(self, node):
         leader = self.writable_leader()
         return leader and (leader.name == node.name or self.streaming(node))
-
-    def quiet(self):
-        with contextlib.suppress(OSError, ValueError, clients.psycopg2.Error):
-            sync, leader = self.synchronous(), self.writable_leader()
-            return (leader and sync.get("leader") == leader.name and sync.get("sync_standby")
-                    and self.waits_for_a_standby(leader) and self.in_step())
-        return False
 
 
 def faked(clock):
