@@ -47,6 +47,8 @@ constexpr auto unreadable = 13s;
 // A store that replaces another is followed after 30 s in which every endpoint was asked; a few hung ones make that
 // longer.
 constexpr auto longest_trial = 120s;
+// A replica is probed once a second, and what is under way ends with its timeouts of a second each.
+constexpr auto found_dead = 4s;
 // A switchover that nobody carries out holds new connections no longer (R12).
 constexpr auto request_lasts = 15s;
 // In ten seconds: ten resyncs, and some drift of the clock that draws them.
@@ -159,12 +161,11 @@ void referee::new_process() {
     whole_before_process_ = whole_.longer(1s, now());
 }
 
-void referee::node_said(int host, const std::string& path, const node::rest_answer& answer,
-                        const agent::outcome& heard) {
+void referee::node_said(int host, const std::string& path, const agent::outcome& heard) {
     words& said = said_[host];
-    const bool silent = !answer.status || answer.body.find("\"state\": \"unknown\"") != answer.body.npos;
+    const bool silent = !agent::is_answer(heard);
     if (path == "/replica") {
-        const bool yes = !silent && answer.status == 200;
+        const bool yes = !silent && heard.status == 200U;
         if (!yes && said.replica_yeses > 0)
             said.yeses_before = said.replica_yeses;
         if (!yes)
@@ -179,10 +180,9 @@ void referee::node_said(int host, const std::string& path, const node::rest_answ
         said.no_port = now();
     if (path == "/replica")
         return;
-    const bool object = answer.body.starts_with('{');
-    const bool runs = answer.body.find("\"state\": \"running\", \"role\": \"master\"") != answer.body.npos;
-    const bool yes = !silent && runs && answer.status == 200;
-    const bool soft_no = !silent && !yes && (runs || !object);
+    const bool runs = heard.body && heard.body->state == "running" && heard.body->role == "master";
+    const bool yes = !silent && runs && heard.status == 200U;
+    const bool soft_no = !silent && !yes && (runs || !heard.body);
     if (said.yes && !yes)
         said.yes_ended = now();
     said.yes = yes ? std::optional(heard.sent) : std::nullopt;
@@ -263,7 +263,9 @@ void referee::readdressed(const proxy_slot& s) {
 
 // Whether what the agent does to a slot may come of something that it could not know yet.
 bool referee::excused(const proxy_slot& s) const {
-    return now() - by_hand_ < repaired || now() - s.touched < repaired || now() - replaced_ < in_flight();
+    const auto moved = moved_.find(s.where.ip());
+    return now() - by_hand_ < repaired || now() - s.touched < repaired || now() - replaced_ < in_flight() ||
+           (moved != moved_.end() && now() - moved->second < in_flight());
 }
 
 // Whether what was said then may still be the reason of what is done now; an agent that was frozen knows nothing newer.
@@ -540,6 +542,15 @@ void referee::tick() {
     late_.is(!missing.empty(), now());
     if (waits && late_.longer(100ms, now()))
         fail("the leader is served at once", missing);
+
+    // R3: a node whose REST API and port both refuse is dead.
+    const bool dead = std::ranges::any_of(w_.proxy.now().slots, [this](const proxy_slot& s) {
+        const node* n = w_.cluster.at(w_.host_of(s.where.ip()));
+        return s.ready() && n && !n->patroni_up && n->port_open() == false;
+    });
+    dead_.is(dead, now());
+    if (sees && dead_.longer(found_dead, now()))
+        fail("the dead are not served", "a slot of a node that refuses everything is ready");
 
     // (5) sessions on a demoted node, old workers too
     std::string left;
