@@ -467,7 +467,8 @@ void referee::tick() {
     const time_point etcd_taken = taken_at_[static_cast<std::size_t>(part::etcd)];
     const bool knew =
         taken_[static_cast<std::size_t>(part::etcd)] > 0 && cluster_is && since_without_etcd &&
-        std::max({*since_without_etcd, agent_since_, settled_, process_since_}) + served + recovers < etcd_taken;
+        std::max({*since_without_etcd, agent_since_, settled_, process_since_}) + served + recovers < etcd_taken &&
+        w_.proxy.shape.slots >= w_.present().size(); // else the new leader may have none, and only etcd tells who it is
     // Not while one answers as of before: the agent cannot tell.
     const bool away = knew && !w_.store.behind_said(w_.cluster.key("leader"), key_lasts);
     const std::string lost = away ? unserved(true) : "";
@@ -513,24 +514,24 @@ void referee::tick() {
 
     // (6) no new writer to a node that is not the leader's; (2) nobody to an address of no member's
     bool misrouted = false;
-    bool foreign = false;
+    std::string foreign;
     for (const proxy_slot& s : w_.proxy.now().slots) {
         if (!s.ready())
             continue;
         misrouted = misrouted || (s.id.backend() == "primary" && leader && s.where.ip() != ip_told(*leader));
         // A member that is gone from etcd keeps its slot while its node answers (R5).
         const node* n = w_.cluster.at(w_.host_of(s.where.ip()));
-        foreign =
-            foreign || (!(n && n->alive()) && !(leader && ip_told(*leader) == s.where.ip()) &&
-                        std::ranges::none_of(address_of_, [&s](const auto& m) { return m.second == s.where.ip(); }));
+        const bool known = std::ranges::any_of(address_of_, [&s](const auto& m) { return m.second == s.where.ip(); });
+        if (!known && !(n && n->alive()) && !(leader && ip_told(*leader) == s.where.ip()))
+            foreign = to_string(s.id) + " with " + to_string(s.where) + ": " + (w_.running ? reason_of(s) : "-");
     }
     misrouted_.is(misrouted && leader, now());
-    foreign_.is(foreign && leader, now()); // until there is one, the cluster is not whole (R5)
+    foreign_.is(!foreign.empty() && leader, now()); // until there is one, the cluster is not whole (R5)
     const bool sees = since && now() - *since > recovers && now() - by_hand_ > repaired;
     if (sees && now() - key_since > told && misrouted_.longer(told, now()))
         fail("no new writer on a node that is not the leader", "a slot of another node is ready in the primary pool");
     if (sees && foreign_.from(*since, orphan_goes, now()))
-        fail("no wrong address ready", "a slot in service has an address of no member");
+        fail("no wrong address ready", foreign);
 
     // R2: the leader is served as soon as it says yes.
     writes_.is(leader && leader->fit_primary(), now());
@@ -546,7 +547,8 @@ void referee::tick() {
     // R3: a node whose REST API and port both refuse is dead.
     const bool dead = std::ranges::any_of(w_.proxy.now().slots, [this](const proxy_slot& s) {
         const node* n = w_.cluster.at(w_.host_of(s.where.ip()));
-        return s.ready() && n && !n->patroni_up && n->port_open() == false;
+        return s.ready() && n && !n->patroni_up && n->port_open() == false &&
+               address_of_["members/" + n->name] == s.where.ip();
     });
     dead_.is(dead, now());
     if (sees && dead_.longer(found_dead, now()))
