@@ -276,6 +276,13 @@ void fall_back(const scene& s, std::map<std::string, wish>& wishes) {
 
 // --- both
 
+std::optional<runtime_api::address> address_of(const scene& s, const std::string& name) {
+    const auto it = s.c.members.find(name);
+    if (it == s.c.members.end())
+        return std::nullopt;
+    return s.pool.use_proxy_url ? it->second.proxy : it->second.connect;
+}
+
 // A slot that is no member's. Free slots rest in maint. One in service was given by somebody else, or belongs to a
 // member that etcd has lost: it is left alone until the cluster shows itself whole again, then goes (R5). In a primary
 // pool it goes as soon as a member is the writer, whatever etcd says: two slots are never ready (R2).
@@ -304,7 +311,8 @@ desired_slot desire_orphan(const scene& s, const slot& at, bool writer) {
         return d;
     }
     d.why = "R5: its address belongs to no known member, left as found";
-    const bool whole = s.etcd_readable && s.c.leader && s.slot_of(s.c.leader->name);
+    // Not that the leader has a slot: there may be none for it until this one goes.
+    const bool whole = s.etcd_readable && s.c.leader && address_of(s, s.c.leader->name);
     if (s.pool.role == pool_role::primary && (whole || writer)) {
         d.state = admin_state::maint;
         d.cut = true;
@@ -335,13 +343,6 @@ std::optional<unsigned> weight_of(const scene& s, const std::string& name, const
         return s.pool.weight->base;
     const auto lag = lag_behind(s.c, name);
     return lag ? std::optional(weigh(*s.pool.weight, *lag, at.weight)) : declared;
-}
-
-std::optional<runtime_api::address> address_of(const scene& s, const std::string& name) {
-    const auto it = s.c.members.find(name);
-    if (it == s.c.members.end())
-        return std::nullopt;
-    return s.pool.use_proxy_url ? it->second.proxy : it->second.connect;
 }
 
 } // namespace

@@ -422,6 +422,23 @@ TEST_CASE("desire: a replica slot in service that is no member's is drained afte
     CHECK(w.desired("replicas") == "n1=maint n2=ready n3=ready pg4=drain+unchecked");
 }
 
+TEST_CASE("desire: a slot that is no member's goes also where it is the one that the leader lacks", "[desire]") {
+    world w = steady();
+    w.slots("replicas", "pg1 ready 10.0.0.9:5432, pg2 ready 10.0.0.2:5432, pg3 ready 10.0.0.3:5432");
+    w.orphan_for("replicas", "pg1", 10s);
+    CHECK(w.desired("replicas") == "pg1=drain+unchecked n2=ready n3=ready");
+
+    w.slots("primary", "pg1 ready 10.0.0.9:5432");
+    CHECK(w.desired("primary") == "pg1=maint+cut");
+}
+
+TEST_CASE("desire: a slot of nobody's stays while the leader's address is not known (R5)", "[desire]") {
+    world w = steady();
+    w.c.members.at("n1").connect.reset(); // a name that does not resolve yet: the slot may be its own
+    w.slots("primary", "pg1 ready 10.0.0.1:5432, pg2 maint 10.0.0.2:5432, pg3 maint 10.0.0.3:5432");
+    CHECK(w.plan("primary").empty());
+}
+
 TEST_CASE("desire: reads fall back to the primary while no replica is fit", "[desire]") {
     world w = steady();
     w.settings.pools[1].fallback_primary = true;

@@ -525,14 +525,14 @@ routine<> switchover_without_etcd(world& w) {
     w.store.answers = true;
 }
 
-// Nobody tells the agent anything, and somebody gives a second slot.
+// Every node says that it is the writer, etcd cannot be read, and somebody gives them all their slots.
 routine<> second_slot_by_hand(world& w) {
     const without etcd_part(w, part::etcd);
     const without nodes(w, part::nodes);
     w.store.answers = false;
-    for (const node* n : w.present())
-        w.cut_off.insert(n->host);
-    co_await time(w, 500ms, 20s);
+    for (node* n : w.replicas())
+        n->rest_becomes(node::rest::says_master);
+    co_await time(w, 14s, 20s);
     for (std::size_t i = 0; i != w.proxy.now().slots.size() && !w.proxy.down; ++i) {
         const auto& s = w.proxy.now().slots[i];
         if (s.id.backend() != "primary" || s.where.ip() == "127.0.0.1")
@@ -542,9 +542,45 @@ routine<> second_slot_by_hand(world& w) {
         w.proxy.carry_out(one, by::somebody);
     }
     co_await time(w, 4s, 8s);
-    w.cut_off.clear();
+    for (node* n : w.present())
+        n->rest_becomes(node::rest::fine);
     w.store.break_watches();
     w.store.answers = true;
+}
+
+// One that has said so all the time becomes the leader: its yes is the same as before, its term is new.
+routine<> liar_becomes_leader(world& w) {
+    node* to = some_replica(w);
+    if (to == w.leader())
+        co_return;
+    to->rest_becomes(node::rest::says_master);
+    co_await time(w, 1s, 4s);
+    ask_for_switchover(w, *leader_or_some(w), fmt::format(R"(,"member":"{}")", to->name));
+    for (int i = 0; i != 4000 && !to->is_leader(); ++i)
+        co_await pause(w.clock, 5ms);
+    to->rest_becomes(node::rest::fine);
+    co_await time(w, 2s, 5s);
+}
+
+// Between a command and its answer: the new process knows nothing of it.
+routine<> reload_in_a_pass(world& w) {
+    w.reloads_in_a_pass = 1 + static_cast<int>(w.chance.below(2));
+    ask_for_switchover(w, *leader_or_some(w), "");
+    co_await time(w, 5s, 12s);
+    w.reloads_in_a_pass = 0;
+}
+
+routine<> addresses_are_ignored(world& w) {
+    const without haproxy_part(w, part::haproxy);
+    w.proxy.ignores_addresses = true;
+    const bool restarts = w.chance.percent(50);
+    if (restarts) {
+        w.judge.new_process();
+        w.proxy.state_file.clear();
+        w.proxy.reload();
+    }
+    co_await member_moves(w);
+    w.proxy.ignores_addresses = false;
 }
 
 } // namespace
@@ -568,6 +604,8 @@ const std::vector<fault>& all_faults() {
         {"switchover in vain", switchover_in_vain},
         {"node cut off from etcd", node_cut_off_from_etcd},
         {"member joins", member_joins},
+        {"member joins", member_joins},
+        {"member leaves", member_leaves},
         {"member leaves", member_leaves},
         {"member moves", member_moves},
         {"two members swap addresses", members_swap},
@@ -589,6 +627,7 @@ const std::vector<fault>& all_faults() {
         {"HAProxy reloads in a row", reloads},
         {"HAProxy reloads in a switchover", reload_in_switchover},
         {"HAProxy restarts", haproxy_restarts},
+        {"HAProxy restarts", haproxy_restarts},
         {"socket refused", socket_refused},
         {"socket hangs", socket_hangs},
         {"answers are cut", answers_are_cut},
@@ -606,7 +645,10 @@ const std::vector<fault>& all_faults() {
         {"leader's REST API hangs after a switchover", rest_hangs_after_switchover},
         {"leader is unknown, and etcd away", leader_is_unknown},
         {"switchover without etcd", switchover_without_etcd},
-        {"second slot by hand, nobody to ask", second_slot_by_hand},
+        {"second slot by hand, all say yes", second_slot_by_hand},
+        {"leader said yes before its term", liar_becomes_leader},
+        {"HAProxy reloads in a pass", reload_in_a_pass},
+        {"HAProxy ignores addresses", addresses_are_ignored},
     };
     return faults;
 }

@@ -142,6 +142,8 @@ void haproxy::apply(const command& c, by whom) {
     } else if (const auto* move = std::get_if<runtime_api::set_address>(&c)) {
         if (whom == by::agent && on_address)
             on_address(s);
+        if (ignores_addresses)
+            return;
         if (!shape.async_address) {
             s.where = move->where;
             return;

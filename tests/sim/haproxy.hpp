@@ -97,6 +97,7 @@ public:
     std::vector<proxy_slot> restored() const;                      // what a new process begins with
 
     std::string state_file;
+    bool ignores_addresses{}; // answers, and changes none
     const proxy_shape shape;
     bool down{};
     std::uint64_t changes{}; // of what a dump shows

@@ -73,6 +73,7 @@ public:
     void rest_becomes(rest how) { rest_ = how; }
     bool alive() const { return patroni_up && !frozen; }
     bool may_lead() const;
+    bool is_leader() const { return leads_ && role_ == "master" && is_writable(); }
     bool is_silent() const { return patroni_up && (frozen || rest_ == rest::hung || rest_ == rest::unknown_state); }
 
     std::string name;

@@ -47,6 +47,8 @@ constexpr auto unreadable = 13s;
 // A store that replaces another is followed after 30 s in which every endpoint was asked; a few hung ones make that
 // longer.
 constexpr auto longest_trial = 120s;
+// A replica is probed once a second, and what is under way ends with its timeouts of a second each.
+constexpr auto found_dead = 4s;
 // A switchover that nobody carries out holds new connections no longer (R12).
 constexpr auto request_lasts = 15s;
 // In ten seconds: ten resyncs, and some drift of the clock that draws them.
@@ -159,12 +161,11 @@ void referee::new_process() {
     whole_before_process_ = whole_.longer(1s, now());
 }
 
-void referee::node_said(int host, const std::string& path, const node::rest_answer& answer,
-                        const agent::outcome& heard) {
+void referee::node_said(int host, const std::string& path, const agent::outcome& heard) {
     words& said = said_[host];
-    const bool silent = !answer.status || answer.body.find("\"state\": \"unknown\"") != answer.body.npos;
+    const bool silent = !agent::is_answer(heard);
     if (path == "/replica") {
-        const bool yes = !silent && answer.status == 200;
+        const bool yes = !silent && heard.status == 200U;
         if (!yes && said.replica_yeses > 0)
             said.yeses_before = said.replica_yeses;
         if (!yes)
@@ -179,10 +180,9 @@ void referee::node_said(int host, const std::string& path, const node::rest_answ
         said.no_port = now();
     if (path == "/replica")
         return;
-    const bool object = answer.body.starts_with('{');
-    const bool runs = answer.body.find("\"state\": \"running\", \"role\": \"master\"") != answer.body.npos;
-    const bool yes = !silent && runs && answer.status == 200;
-    const bool soft_no = !silent && !yes && (runs || !object);
+    const bool runs = heard.body && heard.body->state == "running" && heard.body->role == "master";
+    const bool yes = !silent && runs && heard.status == 200U;
+    const bool soft_no = !silent && !yes && (runs || !heard.body);
     if (said.yes && !yes)
         said.yes_ended = now();
     said.yes = yes ? std::optional(heard.sent) : std::nullopt;
@@ -263,7 +263,9 @@ void referee::readdressed(const proxy_slot& s) {
 
 // Whether what the agent does to a slot may come of something that it could not know yet.
 bool referee::excused(const proxy_slot& s) const {
-    return now() - by_hand_ < repaired || now() - s.touched < repaired || now() - replaced_ < in_flight();
+    const auto moved = moved_.find(s.where.ip());
+    return now() - by_hand_ < repaired || now() - s.touched < repaired || now() - replaced_ < in_flight() ||
+           (moved != moved_.end() && now() - moved->second < in_flight());
 }
 
 // Whether what was said then may still be the reason of what is done now; an agent that was frozen knows nothing newer.
@@ -465,7 +467,8 @@ void referee::tick() {
     const time_point etcd_taken = taken_at_[static_cast<std::size_t>(part::etcd)];
     const bool knew =
         taken_[static_cast<std::size_t>(part::etcd)] > 0 && cluster_is && since_without_etcd &&
-        std::max({*since_without_etcd, agent_since_, settled_, process_since_}) + served + recovers < etcd_taken;
+        std::max({*since_without_etcd, agent_since_, settled_, process_since_}) + served + recovers < etcd_taken &&
+        w_.proxy.shape.slots >= w_.present().size(); // else the new leader may have none, and only etcd tells who it is
     // Not while one answers as of before: the agent cannot tell.
     const bool away = knew && !w_.store.behind_said(w_.cluster.key("leader"), key_lasts);
     const std::string lost = away ? unserved(true) : "";
@@ -511,24 +514,24 @@ void referee::tick() {
 
     // (6) no new writer to a node that is not the leader's; (2) nobody to an address of no member's
     bool misrouted = false;
-    bool foreign = false;
+    std::string foreign;
     for (const proxy_slot& s : w_.proxy.now().slots) {
         if (!s.ready())
             continue;
         misrouted = misrouted || (s.id.backend() == "primary" && leader && s.where.ip() != ip_told(*leader));
         // A member that is gone from etcd keeps its slot while its node answers (R5).
         const node* n = w_.cluster.at(w_.host_of(s.where.ip()));
-        foreign =
-            foreign || (!(n && n->alive()) && !(leader && ip_told(*leader) == s.where.ip()) &&
-                        std::ranges::none_of(address_of_, [&s](const auto& m) { return m.second == s.where.ip(); }));
+        const bool known = std::ranges::any_of(address_of_, [&s](const auto& m) { return m.second == s.where.ip(); });
+        if (!known && !(n && n->alive()) && !(leader && ip_told(*leader) == s.where.ip()))
+            foreign = to_string(s.id) + " with " + to_string(s.where) + ": " + (w_.running ? reason_of(s) : "-");
     }
     misrouted_.is(misrouted && leader, now());
-    foreign_.is(foreign && leader, now()); // until there is one, the cluster is not whole (R5)
+    foreign_.is(!foreign.empty() && leader, now()); // until there is one, the cluster is not whole (R5)
     const bool sees = since && now() - *since > recovers && now() - by_hand_ > repaired;
     if (sees && now() - key_since > told && misrouted_.longer(told, now()))
         fail("no new writer on a node that is not the leader", "a slot of another node is ready in the primary pool");
     if (sees && foreign_.from(*since, orphan_goes, now()))
-        fail("no wrong address ready", "a slot in service has an address of no member");
+        fail("no wrong address ready", foreign);
 
     // R2: the leader is served as soon as it says yes.
     writes_.is(leader && leader->fit_primary(), now());
@@ -540,6 +543,16 @@ void referee::tick() {
     late_.is(!missing.empty(), now());
     if (waits && late_.longer(100ms, now()))
         fail("the leader is served at once", missing);
+
+    // R3: a node whose REST API and port both refuse is dead.
+    const bool dead = std::ranges::any_of(w_.proxy.now().slots, [this](const proxy_slot& s) {
+        const node* n = w_.cluster.at(w_.host_of(s.where.ip()));
+        return s.ready() && n && !n->patroni_up && n->port_open() == false &&
+               address_of_["members/" + n->name] == s.where.ip();
+    });
+    dead_.is(dead, now());
+    if (sees && dead_.longer(found_dead, now()))
+        fail("the dead are not served", "a slot of a node that refuses everything is ready");
 
     // (5) sessions on a demoted node, old workers too
     std::string left;

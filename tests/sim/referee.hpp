@@ -45,7 +45,7 @@ public:
 
     void key_changed(const std::string& key);
     // The agent has been told this by a node that it asked.
-    void node_said(int host, const std::string& path, const node::rest_answer& answer, const agent::outcome& heard);
+    void node_said(int host, const std::string& path, const agent::outcome& heard);
     void agent_started();
     void new_process();
     void given(const proxy_slot& s);
@@ -144,6 +144,7 @@ private:
     lasting graceless_;
     lasting writes_;
     lasting late_;
+    lasting dead_;
     time_point last_whole_{};
     lasting left_;
     lasting foreign_;

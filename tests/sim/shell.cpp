@@ -244,6 +244,7 @@ routine<> shell::probe_loop(std::string member, std::string path) {
             const auto port = port_of(member);
             const auto result = co_await probe(*host, port, path);
             if (host_of(member) == host && port_of(member) == port) {
+                w_.judge.node_said(*host, path, result);
                 const auto change = agent::take_outcome(cluster_, checks_, member, path, result);
                 if (!change.turned.empty()) {
                     w_.tell("agent", [this, &member, &path, &change] {
@@ -289,7 +290,6 @@ routine<agent::outcome> shell::probe(int host, std::optional<int> port_host, std
     }
     result.received = clock_.now();
     ++w_.counts.probes;
-    w_.judge.node_said(host, path, answer, result);
     co_return result;
 }
 
@@ -373,6 +373,8 @@ routine<runtime_api::result<std::string>> shell::ask_haproxy(std::string what,
         if (w_.chance.percent(50))
             co_return result(failure{errc::unreachable, "haproxy: connection reset"});
         reply.resize(w_.chance.below(reply.size() + 1));
+        if (w_.chance.percent(50)) // at a line's end, where it looks whole
+            reply.resize(reply.rfind('\n') == reply.npos ? 0 : reply.rfind('\n') + 1);
     }
     co_return result(std::move(reply));
 }

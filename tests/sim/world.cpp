@@ -36,9 +36,9 @@ config::cluster_settings settings_of(random& chance) {
 proxy_shape shape_of(random& chance) {
     proxy_shape shape;
     shape.async_address = chance.percent(50);
-    shape.literal = chance.percent(10);
+    shape.literal = chance.percent(20);
     shape.cuts_on_maint = chance.percent(80);
-    shape.slots = 4 + chance.below(4);
+    shape.slots = 3 + chance.below(5);
     shape.backends = {"primary", "replicas"};
     return shape;
 }
@@ -130,7 +130,14 @@ std::string world::answer(const std::string& question, const std::vector<command
     digest = (digest ^ static_cast<std::uint64_t>(clock.now().time_since_epoch().count())) * 1099511628211ULL;
     if (socket == socket_state::failing && chance.percent(60))
         return proxy.carry_out(batch, by::agent, chance.below(batch.size()));
-    return proxy.carry_out(batch, by::agent);
+    std::string reply = proxy.carry_out(batch, by::agent);
+    const auto* state = std::get_if<runtime_api::set_state>(&batch.front());
+    if (reloads_in_a_pass > 0 && state && state->state == runtime_api::admin_state::maint) {
+        --reloads_in_a_pass;
+        judge.new_process();
+        proxy.reload();
+    }
+    return reply;
 }
 
 runtime_api::process_info world::process() {
@@ -237,6 +244,8 @@ void world::heal() {
     if (const auto asked = store.get(cluster.key("failover")); asked && asked != "{}")
         store.put(cluster.key("failover"), "{}");
     disk_full = false;
+    reloads_in_a_pass = 0;
+    proxy.ignores_addresses = false;
     if (!running)
         start_agent();
 }

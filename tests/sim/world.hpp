@@ -96,6 +96,7 @@ struct world {
     std::set<int> cut_off;                               // hosts that the agent does not reach
     duration slow_rest{};
     bool disk_full{};
+    int reloads_in_a_pass{}; // that come between a command that takes a slot and its answer
     std::uint64_t file_written{};
     std::chrono::seconds wall_offset{};
 
