@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <span>
 #include <utility>
 
@@ -77,6 +78,7 @@ struct passes::pool {
     std::vector<desired_slot> settled{}; // what was desired then
     std::string trouble{};               // as told last; empty: none
     failover_timer timer{};              // of a primary pool
+    std::set<slot_id> uncut{};           // whose sessions were to be cut when the command for it failed
     bool check_is_new{};                 // another process has its slots: none has passed a check of it yet
     std::vector<slot> kept_slots{};      // whose rows are kept for the state file
     std::string kept_rows{};
@@ -223,12 +225,18 @@ todo passes::answered(const runtime_api::result<void>& what, time_point sent, ti
              fmt::format("cluster {}: command=\"{}\" member={} answer={} ms={:.2f} why=\"{}\"", p.scope(),
                          render(step.what), name_of(member), what.has_value() ? "ok" : "failed", took, step.why));
         ++(what.has_value() ? p.tally.commands : p.tally.failures);
+        if (what.has_value() && std::holds_alternative<runtime_api::shutdown_sessions>(step.what))
+            p.uncut.erase(slot_of(step.what));
         if (what.has_value() && member)
             time_failover(p.timer, *member, step.what, now);
     }
     if (what.has_error()) {
         if (what.error().kind == errc::stopping && waited_for_worker_ != worker_looks)
             return wait_for_new_worker();
+        for (std::size_t i = p.taken; i != p.sending.size(); ++i) {
+            if (const auto* cut = std::get_if<runtime_api::shutdown_sessions>(&p.sending[i].what))
+                p.uncut.insert(cut->slot);
+        }
         give_up(p, printable(what.error().detail, 400));
         sending_.erase(sending_.begin());
         return next_batch();
@@ -351,7 +359,21 @@ void passes::decide(pool& p, time_point now) {
     p.where = std::move(next.where);
     p.desired = std::move(next.desired);
     p.steps = std::move(next.steps);
+    cut_what_is_uncut(p);
     trust_new_process(p);
+}
+
+// The slot may be in maint by now, and nothing in it tells that its sessions were to go with it (R10).
+void passes::cut_what_is_uncut(pool& p) {
+    for (const desired_slot& want : p.desired) {
+        if (!p.uncut.contains(want.id))
+            continue;
+        const runtime_api::command cut = runtime_api::shutdown_sessions{want.id};
+        if (!want.cut)
+            p.uncut.erase(want.id);
+        else if (!std::ranges::count(p.steps, cut, &planned::what))
+            p.steps.insert(p.steps.begin(), {stage::take_away, cut, want.why});
+    }
 }
 
 // What HAProxy has restored from its state file is UP with the health of a slot that has just left maint: until a check
@@ -433,6 +455,7 @@ void passes::report_process(const runtime_api::process_info& next) {
                      haproxy_, next.pid, seen_->process.pid));
     for (pool& p : pools_) {
         p.sent.clear(); // what the other one was told counts for nothing
+        p.uncut.clear();
         p.check_is_new = true;
         p.kept_slots.clear(); // whoever restarted HAProxy may have removed the file too
     }

@@ -142,6 +142,7 @@ private:
     todo end();
     static decision decide_slots(const pool& p, time_point now);
     void decide(pool& p, time_point now);
+    static void cut_what_is_uncut(pool& p);
     void trust_new_process(pool& p);
     void take_slots(pool& p, std::vector<runtime_api::slot> slots, time_point now);
     void give_up(pool& p, std::string why);

@@ -133,6 +133,34 @@ TEST_CASE("pass: a refused command ends the pass of its pool, not of the others"
     CHECK(s.logged("pool primary: `set server primary/pg1 ...`: No such server.; trying again"));
 }
 
+TEST_CASE("pass: sessions that were to be cut are cut later where the command failed", "[pass]") {
+    scene s;
+    s.pass();
+    s.w.leader("n2").says("n1", standby());
+    // The slot is in maint already when the answer to the rest of the line is lost.
+    s.on_send = [&s](const auto& batch) -> runtime_api::result<void> {
+        s.carry_out({batch.front()});
+        return failure{errc::timeout, "no answer in time"};
+    };
+    CHECK(s.pass() == "set server primary/pg1 state maint; shutdown sessions server primary/pg1");
+    CHECK(s.pass() == "shutdown sessions server primary/pg1");
+
+    s.on_send = [&s](const auto& batch) { return s.carry_out(batch); };
+    SECTION("until it has not") {
+        CHECK(s.pass() == "shutdown sessions server primary/pg1");
+        CHECK(s.pass().empty());
+    }
+    SECTION("unless they may stay by then") {
+        s.w.leader("n1").says("n1", writable()).says("n2", standby());
+        CHECK(s.pass() == "set server primary/pg1 state ready; set server primary/pg1 health up");
+        CHECK(s.pass().empty());
+    }
+    SECTION("unless they are another process' by then, whose own they never were") {
+        s.process.pid = 200;
+        CHECK(s.pass().empty());
+    }
+}
+
 TEST_CASE("pass: an address that HAProxy changes later is waited for, for 50 looks", "[pass]") {
     scene s;
     s.slots_of.erase("replicas");
