@@ -413,8 +413,10 @@ void passes::report_drift(pool& p) {
     for (std::size_t i = 0; i != p.desired.size(); ++i) {
         const desired_slot& want = p.desired[i];
         const desired_slot& before = p.settled[i];
-        const bool same = want.where == before.where && want.state == before.state && want.weight == before.weight &&
-                          want.check == before.check;
+        // The weight of a slot without a configured one is of interest only when somebody has set it to 0.
+        const bool same_weight = want.weight == before.weight || (!before.weight && p.observed.slots[i].weight == 0);
+        const bool same =
+            want.where == before.where && want.state == before.state && same_weight && want.check == before.check;
         const bool differs = std::ranges::any_of(p.steps, [&want](const planned& s) {
             return slot_of(s.what) == want.id && !std::holds_alternative<runtime_api::restore_health>(s.what);
         });

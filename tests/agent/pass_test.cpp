@@ -335,6 +335,11 @@ TEST_CASE("pass: drift is told, and repaired", "[pass]") {
     s.slots_of.at("primary") = slots("primary", "pg1 drain 10.0.0.1:5432, pg2 maint 10.0.0.2:5432");
     CHECK(s.pass() == "set server primary/pg1 state ready");
     CHECK(s.logged("slot primary/pg1 drifted"));
+
+    s.log.clear();
+    s.slots_of.at("primary") = slots("primary", "pg1 ready 10.0.0.1:5432 w0, pg2 maint 10.0.0.2:5432");
+    CHECK(s.pass() == "set server primary/pg1 weight 1");
+    CHECK(s.logged("slot primary/pg1 drifted"));
 }
 
 TEST_CASE("pass: the state file holds of each pool what was right last", "[pass]") {
