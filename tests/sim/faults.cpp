@@ -176,7 +176,10 @@ routine<> member_moves(world& w) {
     if (restarts)
         n->crash();
     w.judge.moved();
-    n->move(50 + static_cast<int>(w.chance.below(150)));
+    int host = n->host;
+    while (w.cluster.at(host))
+        host = 50 + static_cast<int>(w.chance.below(150));
+    n->move(host);
     if (restarts) {
         co_await time(w, 100ms, 5s);
         n->start();

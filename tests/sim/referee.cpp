@@ -295,6 +295,14 @@ std::string referee::reason_of(const proxy_slot& s) const {
     return row ? row->why.value_or("-") : "-";
 }
 
+// Of a slot whose member the agent has never heard of, and of another one that says yes, the latter is the writer where
+// etcd cannot be read (R4); that it lies, nobody can tell.
+bool referee::gives_way(const proxy_slot& s) const {
+    const auto since = sighted();
+    const bool blind = !since || now() - *since < recovers;
+    return blind && w_.running && !member_of(s) && another_says_yes(w_.host_of(s.where.ip()));
+}
+
 void referee::taken(const proxy_slot& s) {
     const std::string& ip = s.where.ip();
     const std::string name = name_at(ip);
@@ -310,7 +318,7 @@ void referee::taken(const proxy_slot& s) {
         reason = reason || of_late(said.otherwise) || of_late(said.second_no) || says_no_twice(host) ||
                  named_another(name, key_lasts) ||
                  (asked_ && (blind || now() - std::max({*asked_, *since, agent_since_}) < request_lasts + recovers)) ||
-                 (said.silent && (now() - *said.silent > grace || !leads || blind));
+                 (said.silent && (now() - *said.silent > grace || !leads || blind)) || gives_way(s);
     } else {
         const auto gone = gone_.find(ip);
         reason = reason || of_late(said.replica_no) || leads ||
@@ -347,7 +355,7 @@ bool referee::justified(const proxy_slot& s, const proxy_session& session) const
         return dead;
     const bool no = said != said_.end() &&
                     (of_late(said->second.otherwise) || of_late(said->second.second_no) || says_no_twice(said->first));
-    return no || named_another(name, key_lasts);
+    return no || named_another(name, key_lasts) || gives_way(s);
 }
 
 void referee::after_event() {
