@@ -89,6 +89,14 @@ wish as_it_is(const slot& at, std::string why, std::string_view until) {
     return {at.admin, std::move(why), until, false, true};
 }
 
+// As it is, and HAProxy's own check suspended: it says no as well by now, and with three in a row it would cut the
+// sessions of a member that is held (R3).
+wish hold_unchecked(const slot& at, std::string why, std::string_view until) {
+    wish w = as_it_is(at, std::move(why), until);
+    w.check = at.admin == admin_state::maint;
+    return w;
+}
+
 // --- primary pools
 
 // A writer that is asked to leave. Not to maint when it has no session: from there only a yes would bring it back
@@ -128,8 +136,9 @@ wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at
                 case refusal::soft: break;
             }
             if (h->in_a_row < 2 || s.now - h->since < (another_says_yes(s, name) ? second_no : lone_no))
-                return as_it_is(at, "R2: held on a first no: " + describe(*h),
-                                "a yes, or a second no: 1 s after the first where another member says yes, else 5 s");
+                return hold_unchecked(at, "R2: held on a first no: " + describe(*h),
+                                      "a yes, or a second no: 1 s after the first where another member says yes, else "
+                                      "5 s");
             return cut_off("R2: a second no: " + describe(*h), becomes_leader);
         case answer::unknown: break;
     }
