@@ -93,7 +93,7 @@ bool node::may_lead() const {
 // --- what happens to it
 
 void node::start() {
-    if (patroni_up)
+    if (patroni_up || !present)
         return;
     patroni_up = true;
     leads_ = false;

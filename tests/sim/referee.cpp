@@ -485,14 +485,17 @@ void referee::tick() {
         lost_.longer(repaired, now()))
         fail("etcd away, nothing is lost", lost);
 
-    // R3: a leader whose REST API is silent keeps its slot for the grace.
+    // R3: a leader whose REST API is silent keeps its slot for the grace, where the leader key that the agent knows
+    // names it.
     if (whole())
         last_whole_ = now();
     writable_.is(leader && leader->is_writable() && leader->patroni_up, now());
-    const bool grace_holds = writable_.since && *writable_.since < last_whole_ && now() - last_whole_ < grace - 2s &&
-                             key_since < last_whole_ && leader->is_silent() && by_hand_ < last_whole_ &&
-                             settled_ < last_whole_ && process_since_ < last_whole_ && !asked_ && w_.cut_off.empty() &&
-                             since_without_etcd && *since_without_etcd + recovers < last_whole_;
+    const bool named = w_.running && leader && w_.running->state().last_leader == leader->name;
+    const bool grace_holds = named && writable_.since && *writable_.since < last_whole_ &&
+                             now() - last_whole_ < grace - 2s && key_since < last_whole_ && leader->is_silent() &&
+                             by_hand_ < last_whole_ && settled_ < last_whole_ && process_since_ < last_whole_ &&
+                             !asked_ && w_.cut_off.empty() && since_without_etcd &&
+                             *since_without_etcd + recovers < last_whole_;
     const std::string out = grace_holds ? unserved(true) : "";
     graceless_.is(!out.empty(), now());
     if (graceless_.longer(repaired, now()))
