@@ -178,9 +178,12 @@ std::string why_not_writer(const scene& s, const std::string& name) {
     return "R2: leader, but not writable yet: " + describe(*h);
 }
 
-// Of several slots in service (somebody else's doing) one may stay: the leader's, else one that says yes, else the
-// first.
-std::string one_writer(const scene& s, const std::vector<std::string>& holders) {
+// Of several that may stay, one does: of those in service (several are somebody else's doing) the leader's, else one
+// that says yes, else the first. One that is drained comes back only where none is in service: the one already in stays
+// (R2).
+std::string one_writer(const scene& s, std::vector<std::string> holders) {
+    if (std::ranges::any_of(holders, [&s](const auto& name) { return in_service(*s.slot_of(name)); }))
+        std::erase_if(holders, [&s](const auto& name) { return !in_service(*s.slot_of(name)); });
     const auto named = std::ranges::find_if(holders, [&s](const auto& name) { return s.c.last_leader == name; });
     if (named != holders.end())
         return *named;

@@ -402,6 +402,14 @@ TEST_CASE("desire: R5 a member gone from etcd keeps its slot while its node says
     CHECK(w.plan("replicas").empty());
 }
 
+TEST_CASE("R2: two say yes and etcd cannot be read: the one already in stays", "[desire]") {
+    // The agent was cut off from n1 and from etcd while n2 was promoted (R4); now n1, stale, is heard again.
+    world w;
+    w.member("n1").member("n2").leader("n1").etcd_away().says("n1", writable()).says("n2", writable());
+    w.slots("primary", "pg1 drain 10.0.0.1:5432, pg2 ready 10.0.0.2:5432");
+    CHECK(w.desired("primary") == "n1=maint+cut n2=ready");
+}
+
 TEST_CASE("R2: a slot of nobody's that is the writer's goes before another one is, whatever etcd says", "[desire]") {
     // The old leader was forgotten while etcd was away; without etcd the only member that says yes is the writer (R4).
     world w;

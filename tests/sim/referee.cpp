@@ -145,9 +145,17 @@ std::string referee::name_at(const std::string& ip) const {
     return "";
 }
 
-bool referee::moved_of_late(const std::string& ip) const {
-    const auto it = moved_.find(ip);
-    return it != moved_.end() && now() - it->second < key_lasts;
+// Whether the slot's address is, or was of late, not that of its member any more.
+bool referee::moves(const proxy_slot& s) const {
+    const auto it = moved_.find(s.where.ip());
+    if (it != moved_.end() && now() - it->second < key_lasts)
+        return true;
+    const auto name = w_.running ? member_of(s) : std::nullopt;
+    if (!name)
+        return false;
+    const auto& members = w_.running->state().members;
+    const auto m = members.find(*name);
+    return m != members.end() && m->second.connect != s.where;
 }
 
 void referee::agent_started() {
@@ -306,7 +314,7 @@ bool referee::gives_way(const proxy_slot& s) const {
 void referee::taken(const proxy_slot& s) {
     const std::string& ip = s.where.ip();
     const std::string name = name_at(ip);
-    if (excused(s) || moved_of_late(ip) || name.empty() || two_ready_.since)
+    if (excused(s) || moves(s) || name.empty() || two_ready_.since)
         return;
     const int host = w_.host_of(ip);
     const words& said = said_[host];
@@ -347,7 +355,7 @@ bool referee::justified(const proxy_slot& s, const proxy_session& session) const
     const std::string& ip = session.to.ip();
     const std::string name = name_at(ip);
     // One that has outlived a change of its slot's address goes with the slot's.
-    if (excused(s) || moved_of_late(ip) || name.empty() || session.to != s.where)
+    if (excused(s) || moves(s) || name.empty() || session.to != s.where)
         return true;
     const auto said = said_.find(w_.host_of(ip));
     const bool dead = said != said_.end() && of_late(said->second.dead);

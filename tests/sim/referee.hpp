@@ -87,7 +87,7 @@ private:
     std::string reason_of(const proxy_slot& s) const;
     bool excused(const proxy_slot& s) const;
     std::string name_at(const std::string& ip) const;
-    bool moved_of_late(const std::string& ip) const;
+    bool moves(const proxy_slot& s) const;
     bool says_no_twice(int host) const;
     bool another_says_yes(int host) const;
     bool justified(const proxy_slot& s, const proxy_session& session) const;
