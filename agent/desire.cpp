@@ -208,8 +208,12 @@ std::map<std::string, wish> primary_wishes(const scene& s) {
     if (holders.size() > 1) {
         const std::string stays = one_writer(s, holders);
         for (const std::string& name : holders) {
-            if (name != stays)
-                result[name] = cut_off("R2: another slot is the writer's", becomes_leader);
+            if (name == stays)
+                continue;
+            const std::string why = "R2: another slot is the writer's";
+            const slot& at = *s.slot_of(name);
+            // One that is drained may be the leader still: nobody has said that it is demoted (R10).
+            result[name] = in_service(at) ? cut_off(why, becomes_leader) : drain(s, at, why, becomes_leader);
         }
         holders = {stays};
     }
