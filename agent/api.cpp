@@ -48,11 +48,11 @@ http::response<http::string_body> answer(const http::request<http::empty_body>& 
         response.set(http::field::allow, "GET, HEAD");
         response.body() = "only GET and HEAD\n";
     } else if (const auto it = served.find(std::string(request.target())); it != served.end()) {
-        const bool well = !it->second.well || it->second.well();
-        response.result(well ? http::status::ok : http::status::service_unavailable);
+        page_body body = it->second.body();
+        response.result(body.well ? http::status::ok : http::status::service_unavailable);
         response.set(http::field::content_type, it->second.content_type);
         response.set(http::field::cache_control, "no-store");
-        response.body() = it->second.body();
+        response.body() = std::move(body.text);
     } else {
         response.result(http::status::not_found);
         response.body() = "not here; try" + paths(served) + '\n';

@@ -11,13 +11,20 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 namespace pointsman::agent {
 
+// What a page says at the moment; with a 503 where all is not well.
+struct page_body {
+    page_body(std::string t, bool w = true) : text(std::move(t)), well(w) {}
+    std::string text;
+    bool well{};
+};
+
 struct page {
     std::string content_type;
-    std::function<std::string()> body;
-    std::function<bool()> well{}; // answers 503 with the same body while this says no; none: always 200
+    std::function<page_body()> body;
 };
 
 using pages = std::map<std::string, page>; // by path

@@ -91,6 +91,11 @@ struct probe_change {
 probe_change take_outcome(cluster& c, const std::set<check>& checks, const std::string& name, const std::string& path,
                           const outcome& o);
 
+// Where HAProxy reaches the member in this pool; none while that is not known.
+inline const std::optional<runtime_api::address>& address_of(const member& m, const config::pool_settings& pool) {
+    return pool.use_proxy_url ? m.proxy : m.connect;
+}
+
 // Sets the addresses that the member's names resolve to. What was asked of the node before says nothing of a new
 // address.
 void set_addresses(member& m, std::optional<runtime_api::address> connect, std::optional<runtime_api::address> proxy);

@@ -35,15 +35,6 @@ std::chrono::milliseconds jittered(std::chrono::milliseconds delay) {
     return delay + std::chrono::milliseconds(tenth(random));
 }
 
-std::string_view word(answer a) {
-    switch (a) {
-        case answer::yes: return "yes";
-        case answer::no: return "no";
-        case answer::unknown: return "unknown";
-    }
-    return "?";
-}
-
 bool same_place(const probe_target& a, const probe_target& b) {
     return a.request.ip == b.request.ip && a.request.port == b.request.port && a.postgres == b.postgres;
 }
@@ -341,7 +332,7 @@ void cluster_watch::take_outcome(const std::string& name, const std::string& pat
     for (const check& what : change.turned) {
         const health& h = cluster_.members.at(name).probes.at(what);
         spdlog::info("cluster {}: member {}: {} {}: {} ({:.1f} ms)", settings_.scope, printable(name), path,
-                     word(h.last.what), describe(h), std::chrono::duration<double, std::milli>(h.latency).count());
+                     to_string(h.last.what), describe(h), std::chrono::duration<double, std::milli>(h.latency).count());
     }
     if (change.decides)
         changed_();

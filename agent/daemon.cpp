@@ -92,13 +92,11 @@ public:
         const std::string text = "text/plain";
         pages served;
         served["/api/v1/slots"] = {json, [this] { return render_json(reconciler_->state().rows()); }};
-        served["/api/v1/state"] = {
-            json, [this] { return render_state(reconciler_->state(), reconciler_->clusters(), steady_now()); }};
-        served["/metrics"] = {"text/plain; version=0.0.4", [this] {
-                                  return metrics_.text(reconciler_->state(), reconciler_->clusters(), steady_now());
-                              }};
-        served["/healthz"] = {text, [this] { return progress(); }, [this] { return makes_progress(); }};
-        served["/readyz"] = {text, [this] { return readiness(); }, [this] { return not_in_order().empty(); }};
+        served["/api/v1/state"] = {json, [this] { return render_state(reconciler_->state(), steady_now()); }};
+        served["/metrics"] = {"text/plain; version=0.0.4",
+                              [this] { return metrics_.text(reconciler_->state(), steady_now()); }};
+        served["/healthz"] = {text, [this] { return progress(); }};
+        served["/readyz"] = {text, [this] { return readiness(); }};
         api_ = std::make_unique<api>(executor_, *settings_.listen, std::move(served));
     }
 
@@ -133,22 +131,19 @@ public:
     const config::settings& settings() const { return settings_; }
 
 private:
-    bool makes_progress() const { return steady_now() - reconciler_->passed() < progress_within; }
-
-    std::string progress() const {
+    page_body progress() const {
         if (reconciler_->passed() == time_point{})
-            return "no pass has ended yet\n";
-        return fmt::format("the last pass ended {:.1f} s ago\n",
-                           std::chrono::duration<double>(steady_now() - reconciler_->passed()).count());
+            return {"no pass has ended yet\n", false};
+        const auto age = steady_now() - reconciler_->passed();
+        return {fmt::format("the last pass ended {:.1f} s ago\n", std::chrono::duration<double>(age).count()),
+                age < progress_within};
     }
 
-    std::vector<std::string> not_in_order() const { return complaints(reconciler_->state(), steady_now()); }
-
-    std::string readiness() const {
+    page_body readiness() const {
         std::string text;
-        for (const std::string& complaint : not_in_order())
+        for (const std::string& complaint : complaints(reconciler_->state(), steady_now()))
             text += etcd_http::printable(complaint, 400) + '\n';
-        return text.empty() ? "every pool is in step\n" : text;
+        return text.empty() ? page_body("every pool is in step\n") : page_body(std::move(text), false);
     }
 
     config::settings settings_;
@@ -217,10 +212,10 @@ asio::awaitable<void> serve(std::unique_ptr<generation> running, const std::stri
 
 } // namespace
 
-void run_daemon(config::settings settings, const std::string& config_path) {
+void run_daemon(config::settings settings, const std::string& config_path, const std::string& version) {
     asio::io_context context(1);
     notifier systemd;
-    metrics counted(POINTSMAN_VERSION);
+    metrics counted(version);
     auto first = std::make_unique<generation>(context.get_executor(), std::move(settings), counted,
                                               [&systemd] { systemd.passed(); });
     first->listen();

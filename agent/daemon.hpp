@@ -11,6 +11,6 @@ namespace pointsman::agent {
 // again: a good file replaces the configuration (HAProxy's slots are adopted as they are), a bad one changes nothing.
 // Tells systemd when it is ready and feeds its watchdog from the main loop. Throws std::runtime_error where it cannot
 // start: a file of the configuration that cannot be read, a port in use.
-void run_daemon(config::settings settings, const std::string& config_path);
+void run_daemon(config::settings settings, const std::string& config_path, const std::string& version);
 
 } // namespace pointsman::agent

@@ -296,7 +296,7 @@ std::optional<runtime_api::address> address_of(const scene& s, const std::string
     const auto it = s.c.members.find(name);
     if (it == s.c.members.end())
         return std::nullopt;
-    return s.pool.use_proxy_url ? it->second.proxy : it->second.connect;
+    return agent::address_of(it->second, s.pool);
 }
 
 // A slot that is no member's. Free slots rest in maint. One in service was given by somebody else, or belongs to a

@@ -29,7 +29,7 @@ int run(const config::settings& settings, const std::string& path) {
         spdlog::info(
             "haproxy.master_socket is not set: sessions that HAProxy's old workers hold on a demoted node after a "
             "reload are not cut (R9)");
-    agent::run_daemon(settings, path);
+    agent::run_daemon(settings, path, POINTSMAN_VERSION);
     return EXIT_SUCCESS;
 }
 

@@ -7,14 +7,16 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
-#include <dirent.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
+#include <system_error>
 #include <utility>
 
 namespace pointsman::agent {
@@ -90,7 +92,7 @@ void add_pools(std::vector<MetricFamily>& all, const passes& decided, time_point
     looked_up free("pointsman_pool_slots_free", "Slots that are no member's and in maint");
     looked_up unplaced("pointsman_pool_members_without_slot", "Members for which there was no free slot");
     looked_up guarded("pointsman_pool_slots_unchecked",
-                      "Slots whose own check by HAProxy is suspended: kept or drained on an unknown answer");
+                      "Slots whose own check by HAProxy is suspended: kept, held or drained by the agent's judgement");
     looked_up in_step("pointsman_pool_in_step", "1 while HAProxy has the slots as they should be");
     for (const pool_outlook& pool : decided.outlook(now)) {
         const labels its{{"cluster", pool.of.settings.scope}, {"pool", pool.settings.backend}};
@@ -103,7 +105,7 @@ void add_pools(std::vector<MetricFamily>& all, const passes& decided, time_point
                 desired.add(with_state,
                             static_cast<double>(std::ranges::count(pool.desired, state, &desired_slot::state)));
         }
-        in_step.add(its, !pool.desired.empty() && pool.steps.empty() ? 1 : 0);
+        in_step.add(its, pool.in_step() ? 1 : 0);
         guarded.add(its, static_cast<double>(std::ranges::count_if(pool.slots, [](const runtime_api::slot& s) {
                         return s.check_configured && !s.check_enabled;
                     })));
@@ -137,13 +139,10 @@ void add_process(std::vector<MetricFamily>& all) {
     }
 
     looked_up files("process_open_fds", "Open files and sockets of the daemon");
-    if (DIR* folder = opendir("/proc/self/fd")) {
-        int count = -3; // the folder itself, and its two dots
-        while (readdir(folder))
-            ++count;
-        closedir(folder);
-        files.add({}, count);
-    }
+    std::error_code error;
+    const std::filesystem::directory_iterator folder("/proc/self/fd", error);
+    if (!error)
+        files.add({}, static_cast<double>(std::distance(begin(folder), end(folder)) - 1)); // without the folder itself
     for (const looked_up* each : {&memory, &cpu, &files})
         all.push_back(each->family());
 }
@@ -243,12 +242,12 @@ void metrics::count_process_changes(unsigned changes) {
     registry_->process_changes.Increment(changes);
 }
 
-std::string metrics::text(const passes& decided, const std::vector<followed_cluster>& clusters, time_point now) const {
+std::string metrics::text(const passes& decided, time_point now) const {
     auto all = registry_->all.Collect();
     looked_up up("pointsman_haproxy_up", "1 while HAProxy's stats socket answers");
     up.add({}, decided.process() && decided.trouble().empty() ? 1 : 0);
     all.push_back(up.family());
-    add_clusters(all, clusters, now);
+    add_clusters(all, decided.clusters(), now);
     add_pools(all, decided, now);
     add_process(all);
     std::erase_if(all, [](const MetricFamily& family) { return family.metric.empty(); });

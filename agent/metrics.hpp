@@ -10,7 +10,6 @@
 #include <chrono>
 #include <memory>
 #include <string>
-#include <vector>
 
 namespace pointsman::agent {
 
@@ -29,7 +28,7 @@ public:
     void count_process_changes(unsigned changes);
 
     // In Prometheus' text format, version 0.0.4.
-    std::string text(const passes& decided, const std::vector<followed_cluster>& clusters, time_point now) const;
+    std::string text(const passes& decided, time_point now) const;
 
 private:
     struct registry;

@@ -329,14 +329,39 @@ passes::decision passes::decide_slots(const pool& p, time_point now) {
     std::vector<candidate> candidates;
     for (const auto& [name, m] : c.members) {
         const bool leader = c.last_leader == name;
-        candidates.push_back({name, p.settings.use_proxy_url ? m.proxy : m.connect, leader,
-                              leader && p.settings.role == config::pool_role::primary});
+        candidates.push_back(
+            {name, address_of(m, p.settings), leader, leader && p.settings.role == config::pool_role::primary});
     }
     result.where = place(p.observed.slots, std::move(candidates), p.where);
     result.desired =
         desire(p.of.settings, p.settings, c, p.observed, result.where, readable(c, p.of.poll_interval, now), now);
     result.steps = plan(p.observed.slots, result.desired);
+    cut_what_is_uncut(p, result);
+    trust_new_process(p, result);
     return result;
+}
+
+// The slot may be in maint by now, and nothing in it tells that its sessions were to go with it (R10).
+void passes::cut_what_is_uncut(const pool& p, decision& next) {
+    for (const desired_slot& want : next.desired) {
+        const runtime_api::command cut = runtime_api::shutdown_sessions{want.id};
+        if (want.cut && p.uncut.contains(want.id) && !std::ranges::count(next.steps, cut, &planned::what))
+            next.steps.insert(next.steps.begin(), {stage::take_away, cut, want.why});
+    }
+}
+
+// What HAProxy has restored from its state file is UP with the health of a slot that has just left maint: until a check
+// of the new process has passed, one that fails takes it down and cuts its sessions (seen on 2.6.12).
+void passes::trust_new_process(const pool& p, decision& next) {
+    if (!p.check_is_new)
+        return;
+    for (std::size_t i = 0; i != next.desired.size(); ++i) {
+        const slot& s = p.observed.slots[i];
+        const runtime_api::command full_health = runtime_api::restore_health{s.id};
+        if (s.admin == admin_state::ready && next.desired[i].state == admin_state::ready && s.check_configured &&
+            !std::ranges::count(next.steps, full_health, &planned::what))
+            next.steps.push_back({stage::give, full_health, "R3: one failed check is not enough"});
+    }
 }
 
 void passes::decide(pool& p, time_point now) {
@@ -359,36 +384,11 @@ void passes::decide(pool& p, time_point now) {
     p.where = std::move(next.where);
     p.desired = std::move(next.desired);
     p.steps = std::move(next.steps);
-    cut_what_is_uncut(p);
-    trust_new_process(p);
-}
-
-// The slot may be in maint by now, and nothing in it tells that its sessions were to go with it (R10).
-void passes::cut_what_is_uncut(pool& p) {
     for (const desired_slot& want : p.desired) {
-        if (!p.uncut.contains(want.id))
-            continue;
-        const runtime_api::command cut = runtime_api::shutdown_sessions{want.id};
         if (!want.cut)
             p.uncut.erase(want.id);
-        else if (!std::ranges::count(p.steps, cut, &planned::what))
-            p.steps.insert(p.steps.begin(), {stage::take_away, cut, want.why});
     }
-}
-
-// What HAProxy has restored from its state file is UP with the health of a slot that has just left maint: until a check
-// of the new process has passed, one that fails takes it down and cuts its sessions (seen on 2.6.12).
-void passes::trust_new_process(pool& p) {
-    if (!p.check_is_new)
-        return;
-    for (std::size_t i = 0; i != p.desired.size(); ++i) {
-        const slot& s = p.observed.slots[i];
-        const runtime_api::command full_health = runtime_api::restore_health{s.id};
-        if (s.admin == admin_state::ready && p.desired[i].state == admin_state::ready && s.check_configured &&
-            !std::ranges::count(p.steps, full_health, &planned::what))
-            p.steps.push_back({stage::give, full_health, "R3: one failed check is not enough"});
-    }
-    p.check_is_new = !p.steps.empty();
+    p.check_is_new = p.check_is_new && !p.steps.empty();
 }
 
 void passes::report_placement(const pool& p, const placement& next) {
@@ -523,6 +523,15 @@ std::vector<slot_row> passes::rows() const {
             }
             result.push_back(std::move(row));
         }
+    }
+    return result;
+}
+
+std::vector<followed_cluster> passes::clusters() const {
+    std::vector<followed_cluster> result;
+    for (const pool& p : pools_) {
+        if (result.empty() || &result.back().state != &p.of.state)
+            result.push_back(p.of);
     }
     return result;
 }

@@ -66,6 +66,8 @@ struct pool_outlook {
     std::vector<planned> steps;
     std::size_t without_slot{}; // members for which there was no free slot
     const std::string& trouble; // why the last pass could not carry it out; empty: it could
+
+    bool in_step() const { return !desired.empty() && steps.empty(); }
 };
 
 // What was done for one pool.
@@ -106,6 +108,9 @@ public:
     // The slot map as seen last; empty before that.
     std::vector<slot_row> rows() const;
 
+    // In the order of the configuration.
+    std::vector<followed_cluster> clusters() const;
+
     // In the order of the configuration. What it refers to lives until the next call of anything that is not const.
     std::vector<pool_outlook> outlook(time_point now) const;
 
@@ -141,9 +146,9 @@ private:
     todo wait_for_new_worker();
     todo end();
     static decision decide_slots(const pool& p, time_point now);
+    static void cut_what_is_uncut(const pool& p, decision& next);
+    static void trust_new_process(const pool& p, decision& next);
     void decide(pool& p, time_point now);
-    static void cut_what_is_uncut(pool& p);
-    void trust_new_process(pool& p);
     void take_slots(pool& p, std::vector<runtime_api::slot> slots, time_point now);
     void give_up(pool& p, std::string why);
     void lose(std::string why);

@@ -34,9 +34,8 @@ std::vector<followed_cluster> followed(const std::vector<const cluster_watch*>& 
 reconciler::reconciler(const asio::any_io_executor& executor, runtime_api::session session,
                        const std::vector<const cluster_watch*>& watches, state_keeper* keeper, metrics& counted,
                        std::function<void()> passed)
-    : executor_(executor), session_(std::move(session)), clusters_(followed(watches)),
-      passes_(clusters_, to_string(session_.target())), keeper_(keeper), metrics_(counted), passed_(std::move(passed)),
-      alarm_(std::make_unique<alarm>(executor)) {}
+    : executor_(executor), session_(std::move(session)), passes_(followed(watches), to_string(session_.target())),
+      keeper_(keeper), metrics_(counted), passed_(std::move(passed)), alarm_(std::make_unique<alarm>(executor)) {}
 
 reconciler::~reconciler() = default;
 

@@ -37,8 +37,6 @@ public:
 
     const passes& state() const { return passes_; }
 
-    const std::vector<followed_cluster>& clusters() const { return clusters_; }
-
     // When the last pass ended, successful or not.
     time_point passed() const { return last_; }
 
@@ -50,7 +48,6 @@ private:
 
     boost::asio::any_io_executor executor_;
     runtime_api::session session_;
-    std::vector<followed_cluster> clusters_;
     passes passes_;
     state_keeper* keeper_;
     metrics& metrics_;

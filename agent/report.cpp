@@ -31,15 +31,6 @@ double seconds(std::chrono::nanoseconds time) {
     return static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()) / 1000;
 }
 
-std::string_view word(answer a) {
-    switch (a) {
-        case answer::yes: return "yes";
-        case answer::no: return "no";
-        case answer::unknown: return "unknown";
-    }
-    return "?";
-}
-
 std::string_view word(config::pool_role role) {
     return role == config::pool_role::primary ? "primary" : "replica";
 }
@@ -47,7 +38,7 @@ std::string_view word(config::pool_role role) {
 ordered_json check_json(const check& what, const health& h, const cluster& c, time_point now) {
     ordered_json result = {{"path", what.path},
                            {"role", word(what.role)},
-                           {"answer", h.answered ? ordered_json(word(h.last.what)) : ordered_json(nullptr)}};
+                           {"answer", h.answered ? ordered_json(to_string(h.last.what)) : ordered_json(nullptr)}};
     if (!h.answered)
         return result;
     result["said"] = describe(h);
@@ -112,9 +103,8 @@ ordered_json pool_json(const pool_outlook& pool) {
     ordered_json slots = ordered_json::array();
     for (std::size_t i = 0; i != pool.slots.size(); ++i)
         slots.push_back(slot_json(pool, i));
-    return {{"backend", pool.settings.backend}, {"role", word(pool.settings.role)},
-            {"check", pool.settings.check},     {"in_step", !pool.desired.empty() && pool.steps.empty()},
-            {"trouble", or_null(pool.trouble)}, {"slots", std::move(slots)}};
+    return {{"backend", pool.settings.backend}, {"role", word(pool.settings.role)}, {"check", pool.settings.check},
+            {"in_step", pool.in_step()},        {"trouble", or_null(pool.trouble)}, {"slots", std::move(slots)}};
 }
 
 ordered_json cluster_json(const followed_cluster& of, const std::vector<pool_outlook>& pools, time_point now) {
@@ -143,7 +133,7 @@ ordered_json cluster_json(const followed_cluster& of, const std::vector<pool_out
 
 } // namespace
 
-std::string render_state(const passes& decided, const std::vector<followed_cluster>& clusters, time_point now) {
+std::string render_state(const passes& decided, time_point now) {
     const auto pools = decided.outlook(now);
     ordered_json haproxy = {{"trouble", or_null(decided.trouble())}};
     if (const runtime_api::process_info* process = decided.process()) {
@@ -151,7 +141,7 @@ std::string render_state(const passes& decided, const std::vector<followed_clust
         haproxy["pid"] = process->pid;
     }
     ordered_json all = ordered_json::array();
-    for (const followed_cluster& c : clusters)
+    for (const followed_cluster& c : decided.clusters())
         all.push_back(cluster_json(c, pools, now));
     const ordered_json document = {{"haproxy", std::move(haproxy)}, {"clusters", std::move(all)}};
     // A member's name need not be UTF-8; dump() would throw.
@@ -168,7 +158,7 @@ std::vector<std::string> complaints(const passes& decided, time_point now) {
             result.push_back(name + pool.trouble);
         else if (pool.desired.empty())
             result.push_back(name + "not known yet");
-        else if (!pool.steps.empty())
+        else if (!pool.in_step())
             result.push_back(name + "not in step: `" + render(pool.steps.front().what) + "` is to be sent");
     }
     return result;

@@ -1,6 +1,7 @@
 // Pure: see the header; nlohmann is the one library in here.
 #include "agent/slot_map.hpp"
 
+#include "agent/bounded_json.hpp"
 #include "agent/terminal_text.hpp"
 
 #include <nlohmann/json.hpp>
@@ -248,20 +249,12 @@ std::string render_json(std::span<const slot_row> rows) {
 boost::system::result<std::vector<slot_row>, std::string> parse_json(std::string_view text) {
     if (text.size() > max_json_size)
         return std::string("the slot map is larger than 4 MiB");
-    // Without the limit of depth, 4 MiB of brackets would become 300 MiB of values.
-    bool too_deep = false;
-    const json document = json::parse(
-        text,
-        [&too_deep](int depth, json::parse_event_t, json&) {
-            too_deep = too_deep || depth > max_json_depth;
-            return depth <= max_json_depth;
-        },
-        false);
-    if (too_deep || !document.is_array() || text.find('\0') != text.npos) // the library reads to the first NUL
+    const auto document = parse_bounded<json>(text, max_json_depth);
+    if (!document || !document->is_array())
         return std::string("the slot map is not a JSON array of slots");
 
     std::vector<slot_row> rows;
-    for (const json& object : document) {
+    for (const json& object : *document) {
         const std::string where = "slot " + std::to_string(rows.size() + 1) + " of the slot map";
         if (!object.is_object())
             return where + " is not a JSON object";

@@ -1,6 +1,7 @@
 // Pure: see why.hpp; nlohmann is the one library in here.
 #include "agent/why.hpp"
 
+#include "agent/bounded_json.hpp"
 #include "agent/terminal_text.hpp"
 
 #include <fmt/format.h>
@@ -56,15 +57,8 @@ std::string bytes(const ordered_json& object, const char* key) {
 }
 
 std::optional<ordered_json> parse(std::string_view document) {
-    bool too_deep = false;
-    auto parsed = ordered_json::parse(
-        document,
-        [&too_deep](int depth, ordered_json::parse_event_t, ordered_json&) {
-            too_deep = too_deep || depth > deepest;
-            return depth <= deepest;
-        },
-        false);
-    if (too_deep || !parsed.is_object() || !at(parsed, "clusters").is_array())
+    auto parsed = parse_bounded<ordered_json>(document, deepest);
+    if (!parsed || !parsed->is_object() || !at(*parsed, "clusters").is_array())
         return std::nullopt;
     return parsed;
 }
@@ -142,18 +136,17 @@ struct found {
     ordered_json json = ordered_json::array();
 };
 
-const ordered_json* member_of(const ordered_json& cluster, const std::string& name) {
-    for (const ordered_json& member : at(cluster, "members")) {
-        const ordered_json& its_name = at(member, "name");
-        if (its_name.is_string() && its_name.get_ref<const std::string&>() == name)
-            return &member;
-    }
-    return nullptr;
-}
-
 bool is(const ordered_json& object, const char* key, const std::string& wanted) {
     const ordered_json& value = at(object, key);
     return value.is_string() && value.get_ref<const std::string&>() == wanted;
+}
+
+const ordered_json* member_of(const ordered_json& cluster, const std::string& name) {
+    for (const ordered_json& member : at(cluster, "members")) {
+        if (is(member, "name", name))
+            return &member;
+    }
+    return nullptr;
 }
 
 void find_member(const ordered_json& cluster, const std::string& name, found& result) {

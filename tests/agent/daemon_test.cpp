@@ -88,7 +88,7 @@ etcd_http::http_reply api_answer(exchange_of what) {
     agent::api api(context.get_executor(), config::listen_address{here, port},
                    {{"/api/v1/slots", {"application/json", [] { return std::string("[1]"); }}},
                     {"/metrics", {"text/plain; version=0.0.4", [] { return std::string("up 1\n"); }}},
-                    {"/readyz", {"text/plain", [] { return std::string("no\n"); }, [] { return false; }}}});
+                    {"/readyz", {"text/plain", [] { return agent::page_body("no\n", false); }}}});
     agent::task_group server(context.get_executor());
     server.spawn(api.run());
     std::optional<etcd_http::http_reply> reply;

@@ -26,12 +26,11 @@ public:
         for (const pool_tally& t : p.take_tallies())
             m.count(t);
         m.count_process_changes(p.take_process_changes());
-        return m.text(p, clusters, w.now);
+        return m.text(p, w.now);
     }
 
     world w;
-    std::vector<followed_cluster> clusters{{w.settings, w.c, 5s}};
-    passes p{clusters, "/haproxy.sock"};
+    passes p{{{w.settings, w.c, 5s}}, "/haproxy.sock"};
     metrics m{"1.2.3"};
 };
 

@@ -29,8 +29,8 @@ public:
         see("pg1 ready 10.0.0.1:5432, pg2 maint 10.0.0.2:5432, pg3 maint");
     }
 
-    void see(const std::string& primary) {
-        runtime_api::observation seen{{"2.6.12", 2, 6, 100, 5000, false}, slots("primary", primary), {}};
+    void see(const std::string& primary, std::int64_t pid = 100) {
+        runtime_api::observation seen{{"2.6.12", 2, 6, pid, 5000, false}, slots("primary", primary), {}};
         for (auto& s : slots("replicas", "pg1 maint 10.0.0.1:5432, pg2 maint 10.0.0.2:5432, pg3 maint"))
             seen.slots.push_back(s);
         w.c.confirmed = w.now;
@@ -38,12 +38,11 @@ public:
         p.seen(std::move(seen), w.now);
     }
 
-    std::string state() { return render_state(p, clusters, w.now); }
+    std::string state() { return render_state(p, w.now); }
     std::string why(const std::string& what) { return said(explain(state(), what, false)); }
 
     world w;
-    std::vector<followed_cluster> clusters{{w.settings, w.c, 5s}};
-    passes p{clusters, "/haproxy.sock"};
+    passes p{{{w.settings, w.c, 5s}}, "/haproxy.sock"};
 };
 
 bool has(const std::string& text, const std::string& part) {
@@ -133,6 +132,19 @@ TEST_CASE("plan: the commands of the next pass, each with its reason", "[why]") 
               "      next     set server primary/pg1 state maint   (R2: the leader key names another member)\n"));
 }
 
+TEST_CASE("plan: what a new process of HAProxy and a cut that failed ask for is in it", "[why]") {
+    scene s;
+    s.see("pg1 ready 10.0.0.1:5432, pg2 maint 10.0.0.2:5432, pg3 maint", 200);
+    CHECK(said(explain_plan(s.state(), false)).text ==
+          "set server primary/pg1 health up   # demo, member n1: R3: one failed check is not enough\n");
+
+    s.w.leader("n2").says("n1", standby());
+    s.see("pg1 ready 10.0.0.1:5432, pg2 maint 10.0.0.2:5432, pg3 maint", 200);
+    s.p.answered(runtime_api::failure{runtime_api::errc::timeout, "no answer in time"}, s.w.now, s.w.now);
+    s.see("pg1 maint 10.0.0.1:5432, pg2 maint 10.0.0.2:5432, pg3 maint", 200);
+    CHECK(has(said(explain_plan(s.state(), false)).text, "shutdown sessions server primary/pg1"));
+}
+
 TEST_CASE("plan: what time alone changes is in it", "[why]") {
     scene s;
     s.w.says("n1", {.status = 503, .role = "master"}, 2);
@@ -153,7 +165,7 @@ TEST_CASE("readiness: every pool in step, HAProxy answering, or a sentence for e
     s.p.seen(runtime_api::failure{runtime_api::errc::unreachable, "haproxy: refused"}, s.w.now);
     CHECK(complaints(s.p, s.w.now).front() == "haproxy: refused");
 
-    const passes fresh(s.clusters, "/haproxy.sock");
+    const passes fresh({{s.w.settings, s.w.c, 5s}}, "/haproxy.sock");
     CHECK(complaints(fresh, s.w.now) == std::vector<std::string>{"haproxy: not read yet",
                                                                  "cluster demo, pool primary: not known yet",
                                                                  "cluster demo, pool replicas: not known yet"});

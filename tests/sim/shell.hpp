@@ -34,8 +34,6 @@ public:
     time_point store_since() const { return store_since_; } // since when this store of etcd's is followed
 
 private:
-    struct prober;
-
     // gateway
     routine<> follow();
     routine<bool> refresh(std::size_t endpoint);
@@ -69,7 +67,7 @@ private:
 
     agent::cluster cluster_;
     std::set<agent::check> checks_;
-    std::map<std::pair<std::string, std::string>, std::unique_ptr<prober>> probers_;
+    std::map<std::pair<std::string, std::string>, std::unique_ptr<alarm>> probers_;
 
     etcd_http::key_cache cache_;
     std::shared_ptr<etcd::watch> watch_;
