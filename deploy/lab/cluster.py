@@ -11,7 +11,7 @@ import time
 from . import haproxy, interrupt
 from .etcd import Etcd
 from .patroni import Node
-from .processes import Processes, alive, children, signal_pid, start_time
+from .processes import Processes, alive, children, end_pids, signal_pid, start_time
 from .proxy import Proxy
 from .wait import Late, until
 
@@ -152,12 +152,8 @@ class Lab:
         postmaster = None if patroni_only else node.postmaster()
         self.processes.signal(node.name, signal.SIGKILL)
         if postmaster:
-            dying = {pid: start_time(pid) for pid in [postmaster, *children(postmaster)]}
-            for pid in dying:
-                signal_pid(pid, signal.SIGKILL)
-            # Until then its port takes connections, which are lost with it.
-            until(lambda: not any(alive(*process) for process in dying.items()), 10,
-                  f"PostgreSQL of {node.name} is gone", every=0.001)
+            # Until they are gone its port takes connections, which are lost with it.
+            end_pids([postmaster, *children(postmaster)], signal.SIGKILL, 10, f"PostgreSQL of {node.name} is gone")
         until(lambda: not self.processes.pid(node.name), 10, f"Patroni of {node.name} is gone")
 
     def set_noloadbalance(self, node, value):
@@ -193,20 +189,28 @@ class Lab:
         for node in nodes:
             until(lambda: self.streaming(node), seconds, f"{node.name} streams from the leader", every=0.1)
 
-    def wait_complete(self, seconds=60):
-        """Every running node but the leader streams. Returns the names of those that had to be made anew: Patroni 3.0.2
-        lets a node be that follows a timeline of its own, mostly after two changes of leader in a row."""
-        leader = self.wait_writable()
+    def wait_complete(self, patience=60, seconds=180):
+        """Every running node leads or streams. Returns the names of those that had to be made anew: Patroni 3.0.2 lets a
+        node be that follows a timeline of its own, mostly after two changes of leader in a row."""
+        deadline = time.monotonic() + seconds
+
+        def left():
+            return max(1.0, deadline - time.monotonic())
+
+        self.wait_writable(min(60, left()))
         anew = []
         for node in self.running_nodes():
-            if node.name != leader.name:
-                try:
-                    self.wait_streaming(node, seconds=seconds)
-                except Late:
-                    anew.append(node.name)
-                    self.make_anew(node)
-                    self.wait_streaming(node, seconds=seconds)
+            try:
+                until(lambda: self.at_rest(node), min(patience, left()), f"{node.name} streams", every=0.1)
+            except Late:
+                anew.append(node.name)
+                self.make_anew(node)
+                until(lambda: self.at_rest(node), min(patience, left()), f"{node.name} streams, made anew", every=0.1)
         return anew
+
+    def at_rest(self, node):
+        leader = self.writable_leader()
+        return leader and (leader.name == node.name or self.streaming(node))
 
     def make_anew(self, node):
         """What an operator does with a node that does not come back by itself."""
@@ -253,13 +257,18 @@ class Lab:
         self.processes.start("pointsman", [self.pointsman, "run", "--config", self.settings], log or self.agent_log,
                              self.agent_user)
 
-    def ask_pointsman(self, *words):
-        """The output of one of Pointsman's commands."""
+    def run_pointsman(self, *words):
+        """Exit status, output and errors of one of Pointsman's commands."""
         done = subprocess.run([self.pointsman, *words, "--config", self.settings], capture_output=True, text=True,
                               timeout=30, check=False)
-        if done.returncode:
-            raise RuntimeError(f"pointsman {' '.join(words)}: exit status {done.returncode}: {done.stderr}")
-        return done.stdout
+        return done.returncode, done.stdout, done.stderr
+
+    def ask_pointsman(self, *words):
+        """The output of one of Pointsman's commands."""
+        status, output, errors = self.run_pointsman(*words)
+        if status:
+            raise RuntimeError(f"pointsman {' '.join(words)}: exit status {status}: {errors}")
+        return output
 
     def slots(self):
         """`pointsman slots --json`."""

@@ -57,6 +57,14 @@ def signal_pid(pid, number):
         pass
 
 
+def end_pids(pids, number, seconds, what):
+    """Signals them, and returns when all of them are gone."""
+    ending = {pid: start_time(pid) for pid in pids}
+    for pid in ending:
+        signal_pid(pid, number)
+    until(lambda: not any(alive(*process) for process in ending.items()), seconds, what, every=0.001)
+
+
 class Processes:
     """The processes of one folder, in the order in which they were started."""
 

@@ -23,7 +23,6 @@ REWIND = 10.0  # seconds that a replica which says yes may be behind the leader'
 OBSERVED_WITHIN = 1.5  # seconds: what is asked every quarter of a second, and may take one to answer
 UNFIT_FOR = 3.0  # seconds of 503 after which nobody may be sent to read there: two probes, and a drain
 RECOVERY = 6.0  # seconds after which the agent knows and acts again: its full read of etcd, every 5 s
-READ_ONLY = "25006"
 
 
 class Keys:
@@ -171,7 +170,7 @@ class Checks:
             row[f"failed {kind}s, port closed"] = len(own)
             row[f"longest {kind}"] = max((line["end"] - line["start"] for line in lines
                                           if line["kind"] == kind and line["ok"]), default=0.0)
-        row["wrongly routed"] = sum(line["code"] == READ_ONLY for line in lines)
+        row["wrongly routed"] = sum(line["code"] == clients.READ_ONLY for line in lines)
         cut = [line for line in lines if self.is_cut(line)]
         row["sessions cut"] = len(cut)
         row["on the leader that stayed"] = sum(self.stays_leader(line, whole) for line in cut)
@@ -226,7 +225,8 @@ class Checks:
             if node is None or (node.name not in named and self.sees(line["wrote"] - TOLD, line["wrote"])):
                 yield "wrong node", f"a write was served by {line['node']}, the leader key named {named}", line
         for line in lines:
-            if line["code"] == READ_ONLY and self.sees(line["start"], line["end"]) and not self.excused(line["start"]):
+            if (line["code"] == clients.READ_ONLY and self.sees(line["start"], line["end"])
+                    and not self.excused(line["start"])):
                 yield "read-only", "a write was sent to a node that takes none", line
         yield from self.two_writers(written)
 

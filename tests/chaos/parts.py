@@ -234,17 +234,8 @@ class Cluster(cluster.Lab):
             return max(1.0, deadline - time.monotonic())
 
         until(self.etcd.healthy, left(), "every member of etcd is healthy", every=0.2)
-        leader = until(self.writable_leader, left(), "a leader takes writes", every=0.1)
-        anew = []
-        for node in self.running_nodes():
-            if node.name == leader.name:
-                continue
-            try:
-                until(lambda: self.at_rest(node), min(90, left()), f"{node.name} streams")
-            except Late:
-                anew.append(node.name)
-                self.make_anew(node)
-                until(lambda: self.at_rest(node), left(), f"{node.name} streams, made anew")
+        until(self.writable_leader, left(), "a leader takes writes", every=0.1)
+        anew = self.wait_complete(patience=90, seconds=left())
         try:
             until(self.waits_for_a_standby, min(20, left()), "the leader waits for a standby", every=0.1)
         except Late:
@@ -264,10 +255,6 @@ class Cluster(cluster.Lab):
             return (leader and sync.get("leader") == leader.name and sync.get("sync_standby")
                     and clients.execute(leader, query)[0][0])
         return False
-
-    def at_rest(self, node):
-        leader = self.writable_leader()
-        return leader and (leader.name == node.name or self.streaming(node))
 
 
 def faked(clock):

@@ -24,7 +24,6 @@ FOLLOWED_WITHIN = 9.0  # seconds: the interval of full reads (5 s), the deadline
 UNREADABLE_AFTER = 13.0  # seconds since the last full read: from then on probes alone decide (R4)
 TRIAL = 30.0  # seconds that a store must be the only one to answer, before its word counts
 CUT_WITHIN = 5.0  # seconds from the leader's `stopping`: PostgreSQL's own shutdown is in it
-READ_ONLY = "25006"  # PostgreSQL's answer to a write on a standby
 GARBAGE = 3000  # keys, 1 MB together: more keeps Patroni itself from reading etcd within this retry_timeout
 
 
@@ -276,7 +275,7 @@ class EtcdFaults(Faults):
             time.sleep(max(0.0, begun.time + AWAY - time.monotonic()))
             self.assertEqual([], self.cut(load, "kept reader", begun), "readers of the replicas")
             self.back(load, "killed")
-            self.assertEqual([], [line for line in load.records(frozen.time) if line["code"] == READ_ONLY], "misrouted")
+            self.assertEqual([], [line for line in load.records(frozen.time) if line["code"] == clients.READ_ONLY], "misrouted")
         self.figure(f"killed: etcd was away for {time.monotonic() - begun.time:.0f} s")
 
     def killed_without_failsafe(self):

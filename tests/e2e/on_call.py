@@ -18,11 +18,9 @@ class OnCall(scenario.Scenario):
         self.metrics()
         self.daemon_is_dead()
 
-    def ask(self, *words):
-        """Exit status, output and errors of one of Pointsman's commands."""
-        done = subprocess.run([self.lab.pointsman, *words, "--config", self.lab.settings], capture_output=True, text=True,
-                              timeout=30, check=False)
-        return done.returncode, done.stdout, done.stderr
+    def kill_haproxy(self):
+        self.lab.processes.kill("haproxy")
+        self.lab.socket.unlink()
 
     def get(self, path):
         try:
@@ -39,44 +37,41 @@ class OnCall(scenario.Scenario):
                                                      f"primary/{slot.name}: ready", "R2: leader, and its node says"]),
                              (("why", replica.name), ["because  not the leader", "R1: its node says yes", "lag          "]),
                              (("why", f"primary/{slot.name}"), [f"cluster demo: member {leader.name}"])):
-            status, output, _ = self.ask(*words)
+            status, output, _ = self.lab.run_pointsman(*words)
             self.figure(f"pointsman {' '.join(words)}\n{output}")
             self.assertEqual(0, status)
             for part in parts:
                 self.assertIn(part, output)
-        status, output, _ = self.ask("why", leader.name, "--json")
+        status, output, _ = self.lab.run_pointsman("why", leader.name, "--json")
         self.assertEqual(leader.name, json.loads(output)[0]["leader"]["name"])
-        status, output, errors = self.ask("why", "nobody")
+        status, output, errors = self.lab.run_pointsman("why", "nobody")
         self.assertEqual((1, ""), (status, output))
         self.assertIn("no member and no BACKEND/SLOT is called nobody", errors)
 
     def plan_of_what_is_refused(self):
         """HAProxy's socket with the rights of a user answers and changes nothing: the plan says what it would be."""
-        self.assertEqual((0, "nothing to do: every slot is as it should be\n"), self.ask("plan")[:2])
+        self.assertEqual((0, "nothing to do: every slot is as it should be\n"), self.lab.run_pointsman("plan")[:2])
         good = self.lab.proxy.file.read_text()
         self.lab.proxy.file.write_text(good.replace("level admin", "level user"))
-        self.lab.processes.kill("haproxy")
-        self.lab.socket.unlink()
+        self.kill_haproxy()
         self.lab.state_file.unlink()
         self.lab.proxy.start()
-        status, output, _ = until(lambda: [words for words in [self.ask("plan")] if words[0] == 1], 10, "a plan")[0]
+        status, output, _ = until(lambda: (said := self.lab.run_pointsman("plan"))[0] == 1 and said, 10, "a plan")
         self.figure(f"pointsman plan\n{output}")
         leader = self.lab.leader()
         self.assertIn(f"addr {leader.address} port 5432   # demo, member {leader.name}: R6: its member's address", output)
         self.assertIn("# demo, pool primary: ", output)
         self.assertEqual(503, self.get("/readyz")[0])
         self.lab.proxy.file.write_text(good)
-        self.lab.processes.kill("haproxy")
-        self.lab.socket.unlink()
+        self.kill_haproxy()
         self.lab.proxy.start()
         self.lab.wait_in_step(10)
 
     def health_and_readiness(self):
         until(lambda: self.get("/readyz") == (200, "every pool is in step\n"), 10, "ready")
         self.assertEqual(200, self.get("/healthz")[0])
-        self.lab.processes.kill("haproxy")
-        self.lab.socket.unlink()
-        status, text = until(lambda: [answer for answer in [self.get("/readyz")] if answer[0] == 503], 10, "not ready")[0]
+        self.kill_haproxy()
+        status, text = until(lambda: (answer := self.get("/readyz"))[0] == 503 and answer, 10, "not ready")
         self.figure(f"/readyz without HAProxy: {status}: {text.strip()}")
         self.assertIn("HAProxy is not running", text)
         self.assertEqual(200, self.get("/healthz")[0], "the loop goes on")
@@ -99,10 +94,10 @@ class OnCall(scenario.Scenario):
     def daemon_is_dead(self):
         self.lab.processes.kill("pointsman")
         for words in (("why", "node1"), ("plan",)):
-            status, output, errors = self.ask(*words)
+            status, output, errors = self.lab.run_pointsman(*words)
             self.assertEqual((3, ""), (status, output))
             self.assertIn("the daemon does not answer", errors)
-        self.assertEqual(0, self.ask("slots")[0])
+        self.assertEqual(0, self.lab.run_pointsman("slots")[0])
 
 
 if __name__ == "__main__":
