@@ -20,7 +20,7 @@ from lab.wait import Late, until
 TOLD = 0.5  # seconds from a new leader key in etcd to the last write and the last session on the old leader
 LATE_NEWS = 1.0  # seconds by which we may see a leader key later than the agent did
 REWIND = 10.0  # seconds that a replica which says yes may be behind the leader's timeline and wait (rewind_hold)
-OBSERVED_WITHIN = 1.5  # seconds: what is asked every quarter of a second, and may take one to answer
+OBSERVED_WITHIN = 1.5  # seconds: what is asked ten times a second, and may take one to answer
 UNFIT_FOR = 3.0  # seconds of 503 after which nobody may be sent to read there: two probes, and a drain
 RECOVERY = 6.0  # seconds after which the agent knows and acts again: its full read of etcd, every 5 s
 
@@ -97,7 +97,7 @@ def changes_of(node):
     def question():
         status = node.get("/replica", timeout=1)[0]
         return None if status is None else status == 200
-    return Observer(question, period=0.25)
+    return Observer(question, period=0.1)
 
 
 def ask_leader(lab, statement, *values):
