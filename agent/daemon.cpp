@@ -2,6 +2,8 @@
 
 #include "agent/api.hpp"
 #include "agent/cluster_watch.hpp"
+#include "agent/file_keeper.hpp"
+#include "agent/journal.hpp"
 #include "agent/log.hpp"
 #include "agent/metrics.hpp"
 #include "agent/old_workers.hpp"
@@ -9,7 +11,6 @@
 #include "agent/release.hpp"
 #include "agent/report.hpp"
 #include "agent/run_to_end.hpp"
-#include "agent/state_keeper.hpp"
 #include "agent/task_group.hpp"
 #include "agent/wiring.hpp"
 #include "config/load.hpp"
@@ -61,27 +62,29 @@ private:
 class generation {
 public:
     // Reads the files that the configuration names; throws std::runtime_error where one cannot be used.
-    generation(const asio::any_io_executor& executor, config::settings settings, metrics& counted,
+    generation(const asio::any_io_executor& executor, config::settings settings, metrics& counted, journal& told,
                std::function<void()> passed)
-        : settings_(std::move(settings)), executor_(executor), metrics_(counted), tasks_(executor) {
+        : settings_(std::move(settings)), executor_(executor), metrics_(counted), journal_(told), tasks_(executor) {
         const auto etcd = gateway_settings(settings_.etcd);
         std::vector<const cluster_watch*> watches;
         for (const config::cluster_settings& cluster : settings_.clusters) {
             watches_.push_back(std::make_unique<cluster_watch>(executor, cluster, etcd, probe_tls(cluster.probe),
-                                                               metrics_, [this] { reconciler_->wake(); }));
+                                                               journal_, metrics_, [this] { reconciler_->wake(); }));
             watches.push_back(watches_.back().get());
         }
         if (!settings_.haproxy.state_file.empty())
-            keeper_ = std::make_unique<state_keeper>(executor, settings_.haproxy.state_file);
-        reconciler_ = std::make_unique<reconciler>(executor, runtime_api::session(haproxy_target(settings_)), watches,
-                                                   keeper_.get(), metrics_, [this, told = std::move(passed)] {
-                                                       if (old_workers_)
-                                                           old_workers_->passed();
-                                                       told();
-                                                   });
+            keep_files();
+        reconciler_ =
+            std::make_unique<reconciler>(executor, runtime_api::session(haproxy_target(settings_)), watches,
+                                         state_file_.get(), journal_, metrics_, [this, then = std::move(passed)] {
+                                             if (old_workers_)
+                                                 old_workers_->passed();
+                                             then();
+                                         });
         if (!settings_.haproxy.master_socket.empty())
-            old_workers_ = std::make_unique<old_workers>(executor, runtime_api::master(settings_.haproxy.master_socket),
-                                                         [this] { return reconciler_->state().rules_of_sessions(); });
+            old_workers_ = std::make_unique<old_workers>(
+                executor, runtime_api::master(settings_.haproxy.master_socket),
+                [this] { return reconciler_->state().rules_of_sessions(); }, journal_);
     }
 
     // Throws std::runtime_error where the port is in use.
@@ -92,6 +95,7 @@ public:
         const std::string text = "text/plain";
         pages served;
         served["/api/v1/slots"] = {json, [this] { return render_json(reconciler_->state().rows()); }};
+        served["/api/v1/events"] = {json, [this] { return render_events(journal_.all()); }};
         served["/api/v1/state"] = {json, [this] { return render_state(reconciler_->state(), steady_now()); }};
         served["/metrics"] = {"text/plain; version=0.0.4",
                               [this] { return metrics_.text(reconciler_->state(), steady_now()); }};
@@ -114,8 +118,11 @@ public:
         for (auto& watch : watches_)
             tasks_.spawn(watch->run());
         tasks_.spawn(reconciler_->run());
-        if (keeper_)
-            tasks_.spawn(keeper_->run());
+        journal_.keep_in(journal_file_.get());
+        for (file_keeper* keeper : {state_file_.get(), journal_file_.get()}) {
+            if (keeper)
+                tasks_.spawn(keeper->run());
+        }
         if (old_workers_)
             tasks_.spawn(old_workers_->run());
         if (api_)
@@ -125,12 +132,25 @@ public:
     asio::awaitable<void> stop() {
         tasks_.cancel();
         co_await tasks_.wait();
+        journal_.keep_in(nullptr);
         api_.reset(); // the port is free for the next generation
     }
 
     const config::settings& settings() const { return settings_; }
 
 private:
+    void keep_files() {
+        const std::string& path = settings_.haproxy.state_file;
+        state_file_ = std::make_unique<file_keeper>(
+            executor_, kept_file{"state file", path,
+                                 "a HAProxy that restarts now begins with its slots of before, until the agent has put "
+                                 "them right",
+                                 std::chrono::milliseconds(0)});
+        journal_file_ = std::make_unique<file_keeper>(
+            executor_, kept_file{"journal", journal::file_beside(path), "what happens is not known to the next daemon",
+                                 std::chrono::seconds(1)});
+    }
+
     page_body progress() const {
         if (reconciler_->passed() == time_point{})
             return {"no pass has ended yet\n", false};
@@ -149,8 +169,10 @@ private:
     config::settings settings_;
     asio::any_io_executor executor_;
     metrics& metrics_;
+    journal& journal_;
     std::vector<std::unique_ptr<cluster_watch>> watches_;
-    std::unique_ptr<state_keeper> keeper_;
+    std::unique_ptr<file_keeper> state_file_;
+    std::unique_ptr<file_keeper> journal_file_;
     std::unique_ptr<reconciler> reconciler_;
     std::unique_ptr<old_workers> old_workers_;
     std::unique_ptr<api> api_;
@@ -159,9 +181,9 @@ private:
 
 // What SIGHUP does to the configuration: a whole new generation, or nullptr (and a log line) where the file is bad.
 std::unique_ptr<generation> reload(const asio::any_io_executor& executor, const std::string& config_path,
-                                   metrics& counted, const std::function<void()>& passed) {
+                                   metrics& counted, journal& told, const std::function<void()>& passed) {
     try {
-        auto next = std::make_unique<generation>(executor, config::load_file(config_path), counted, passed);
+        auto next = std::make_unique<generation>(executor, config::load_file(config_path), counted, told, passed);
         set_up_log(next->settings().log);
         return next;
     } catch (const std::exception& e) {
@@ -179,7 +201,7 @@ void listen_again(generation& g) {
 }
 
 asio::awaitable<void> serve(std::unique_ptr<generation> running, const std::string& config_path, metrics& counted,
-                            notifier& systemd) {
+                            journal& told, notifier& systemd) {
     const auto executor = co_await asio::this_coro::executor;
     asio::signal_set signals(executor, SIGTERM, SIGINT, SIGHUP);
     const std::function<void()> passed = [&systemd] { systemd.passed(); };
@@ -189,8 +211,9 @@ asio::awaitable<void> serve(std::unique_ptr<generation> running, const std::stri
         if (error || signal != SIGHUP)
             break;
         spdlog::info("SIGHUP: reading {} again", config_path);
+        told.add({.kind = "agent", .text = "SIGHUP: reading the configuration again"});
         systemd.reloading();
-        if (auto next = reload(executor, config_path, counted, passed)) {
+        if (auto next = reload(executor, config_path, counted, told, passed)) {
             co_await running->stop();
             next->begin_with(*running);
             running = std::move(next);
@@ -208,6 +231,10 @@ asio::awaitable<void> serve(std::unique_ptr<generation> running, const std::stri
     const auto released = co_await release_checks(session, backends);
     if (released.has_error())
         spdlog::error("{}", released.error().detail);
+    told.add({.kind = "agent", .text = "stopped"});
+    const std::string journal_file = journal::file_beside(running->settings().haproxy.state_file);
+    if (!journal_file.empty())
+        told.write(journal_file);
 }
 
 } // namespace
@@ -216,10 +243,13 @@ void run_daemon(config::settings settings, const std::string& config_path, const
     asio::io_context context(1);
     notifier systemd;
     metrics counted(version);
-    auto first = std::make_unique<generation>(context.get_executor(), std::move(settings), counted,
+    journal told;
+    told.go_on_from(journal::file_beside(settings.haproxy.state_file));
+    told.add({.kind = "agent", .text = "started, version " + version});
+    auto first = std::make_unique<generation>(context.get_executor(), std::move(settings), counted, told,
                                               [&systemd] { systemd.passed(); });
     first->listen();
-    run_to_end(context, serve(std::move(first), config_path, counted, systemd));
+    run_to_end(context, serve(std::move(first), config_path, counted, told, systemd));
 }
 
 } // namespace pointsman::agent

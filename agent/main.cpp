@@ -1,4 +1,5 @@
 #include "agent/daemon.hpp"
+#include "agent/events_command.hpp"
 #include "agent/haproxy_config.hpp"
 #include "agent/log.hpp"
 #include "agent/release.hpp"
@@ -62,6 +63,11 @@ int main(int argc, char** argv) {
     why->add_flag("--json", json, "As a JSON array");
     auto* plan = app.add_subcommand("plan", "The commands that the daemon's next pass would send, and why each");
     plan->add_flag("--json", json, "As a JSON array");
+    auto* events = app.add_subcommand("events", "What happened last, each with its cause, commands, answers and times");
+    agent::events_options shown;
+    events->add_option("--last", shown.last, "How many")->capture_default_str();
+    events->add_flag("--cut", shown.cut, "Only those with which sessions were cut");
+    events->add_flag("--json", shown.json, "As a JSON array");
     auto* haproxy_config =
         app.add_subcommand("haproxy-config", "Prints what haproxy.cfg must hold for this configuration");
     bool no_lua = false;
@@ -87,6 +93,8 @@ int main(int argc, char** argv) {
             return agent::why_command(settings, what, json);
         if (plan->parsed())
             return agent::plan_command(settings, json);
+        if (events->parsed())
+            return agent::events_command(settings, shown);
         if (haproxy_config->parsed()) {
             fmt::print("{}", no_lua ? agent::haproxy_config(settings, "") : agent::haproxy_config(settings));
             return EXIT_SUCCESS;

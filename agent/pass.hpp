@@ -8,9 +8,10 @@
 #pragma once
 
 #include "agent/cluster.hpp"
+#include "agent/event.hpp"
 #include "agent/failover.hpp"
+#include "agent/fault.hpp"
 #include "agent/left_behind.hpp"
-#include "agent/note.hpp"
 #include "agent/placement.hpp"
 #include "agent/planner.hpp"
 #include "agent/slot_map.hpp"
@@ -31,8 +32,11 @@ namespace pointsman::agent {
 struct look {
     std::chrono::milliseconds after{};
 };
-// Read `show stat`: a slot is drained, and the end of that depends on its sessions.
-struct count_sessions {};
+// Read `show stat` of this backend, of all where it is empty: the end of a drain depends on a slot's sessions, and how
+// many are about to be cut is worth telling.
+struct count_sessions {
+    std::string backend{};
+};
 // Send these in one exchange.
 struct send {
     std::vector<runtime_api::command> batch;
@@ -118,7 +122,7 @@ public:
     const runtime_api::process_info* process() const { return seen_ ? &seen_->process : nullptr; }
 
     // Why HAProxy could not be read; empty: it could.
-    const std::string& trouble() const { return trouble_; }
+    const std::string& trouble() const { return trouble_.text(); }
 
     // Which sessions may stay, as decided last (R9).
     session_rules rules_of_sessions() const;
@@ -127,8 +131,9 @@ public:
     // not known (yet) those that HAProxy has. nullopt: as it was when last asked.
     std::optional<std::string> state_file();
 
-    // What there is to tell since the last call.
+    // What there is to tell since the last call: to the log, and to the journal.
     notes take_notes();
+    events take_events();
     std::vector<ended_failover> take_failovers();
 
     // What was counted since the last call: of pools where there is something (of each pool once at first), and how
@@ -141,28 +146,30 @@ private:
     struct decision;
 
     todo look_at_pools(time_point now);
-    todo next_stage();
-    todo next_batch();
+    static bool needs_count(const pool& p);
+    todo next_stage(time_point now);
+    todo next_batch(time_point now);
     todo wait_for_new_worker();
-    todo end();
+    todo end(time_point now);
     static decision decide_slots(const pool& p, time_point now);
     static void cut_what_is_uncut(const pool& p, decision& next);
     static void trust_new_process(const pool& p, decision& next);
     void decide(pool& p, time_point now);
     void take_slots(pool& p, std::vector<runtime_api::slot> slots, time_point now);
-    void give_up(pool& p, std::string why);
-    void lose(std::string why);
+    void give_up(pool& p, std::string why, time_point now);
+    void lose(std::string why, time_point now);
     void report_process(const runtime_api::process_info& next);
     void report_placement(const pool& p, const placement& next);
     void report_drift(pool& p);
     void keep_rows();
-    void tell(severity how, std::string text);
+    void record_answer(const pool& p, bool taken, double took);
+    void tell(severity how, event what, bool news = true); // to the log, and what is news to the journal too
 
     std::string haproxy_;
     std::vector<pool> pools_; // in the order of the configuration
 
     std::optional<runtime_api::observation> seen_; // newest
-    std::string trouble_;                          // why HAProxy could not be read, as told; empty: it could
+    fault trouble_;                                // HAProxy cannot be read
 
     // Of the pass under way.
     int waited_for_worker_{};
@@ -175,6 +182,7 @@ private:
     std::string state_head_;
     bool state_changed_{};
     notes notes_;
+    events events_;
     std::vector<ended_failover> failovers_;
     unsigned process_changes_{};
 };

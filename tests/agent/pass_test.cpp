@@ -52,8 +52,9 @@ public:
                 for (const auto& c : commands->batch)
                     sent += (sent.empty() ? "" : "; ") + render(c);
                 what = p.answered(on_send(commands->batch), w.now, w.now);
-            } else if (std::holds_alternative<count_sessions>(what)) {
-                what = p.counted(std::vector<runtime_api::server_statistics>{}, w.now);
+            } else if (const auto* count = std::get_if<count_sessions>(&what)) {
+                counted += (counted.empty() ? "" : ", ") + count->backend;
+                what = p.counted(sessions, w.now);
             } else {
                 REQUIRE(++looks < 100);
                 what = p.seen(on_look(), w.now);
@@ -61,6 +62,8 @@ public:
         }
         for (note& n : p.take_notes())
             log += n.text + '\n';
+        for (event& e : p.take_events())
+            happened.push_back(std::move(e));
         return sent;
     }
 
@@ -81,6 +84,9 @@ public:
         [this](const auto& batch) { return carry_out(batch); };
     int looks{};
     std::string log;
+    std::vector<event> happened;
+    std::string counted; // backends
+    std::vector<runtime_api::server_statistics> sessions;
     passes p{{{w.settings, w.c, 5s}}, "/haproxy.sock"};
 };
 
@@ -115,6 +121,47 @@ TEST_CASE("pass: what a pool gets waits until what it loses is seen to be away",
     CHECK(s.pass() == "set server primary/pg1 state maint; shutdown sessions server primary/pg1; "
                       "set server primary/pg2 state ready; set server primary/pg2 health up");
     CHECK(at_second_look == "pg1 maint 10.0.0.1:5432, pg2 maint 10.0.0.2:5432");
+}
+
+TEST_CASE("pass: each slot's change is an event, with the sessions that were cut with it", "[pass]") {
+    scene s;
+    s.pass();
+    s.happened.clear();
+    s.w.leader("n2").says("n1", standby()).says("n2", writable());
+    s.sessions = {{"primary", "pg1", "UP", 3}, {"primary", "pg2", "MAINT", 0}, {"primary", "BACKEND", "UP", 3}};
+
+    s.pass();
+
+    CHECK(s.counted == "primary");
+    REQUIRE(s.happened.size() >= 2);
+    const event& cut = s.happened[0];
+    CHECK(cut.subject == "primary/pg1");
+    CHECK(cut.member == "n1");
+    CHECK(cut.text == "ready -> maint; 3 sessions cut");
+    CHECK(cut.why == "R2: the leader key names another member");
+    CHECK(cut.cut == 3);
+    CHECK(cut.commands == std::vector<sent_command>{{"set server primary/pg1 state maint", true, 0},
+                                                    {"shutdown sessions server primary/pg1", true, 0}});
+    CHECK(s.happened[1].subject == "primary/pg2");
+    CHECK(s.happened[1].text == "maint -> ready");
+    CHECK(!s.happened[1].cut);
+}
+
+TEST_CASE("pass: a refused command is an event too", "[pass]") {
+    scene s;
+    s.pass();
+    s.happened.clear();
+    s.w.leader("n2").says("n1", standby()).says("n2", writable());
+    s.on_send = [](const auto&) { return failure{errc::refused, "Permission denied"}; };
+
+    s.pass();
+
+    REQUIRE(s.happened.size() == 2);
+    CHECK((s.happened[0].how == severity::error && s.happened[0].text == "ready -> maint"));
+    CHECK(!s.happened[0].commands.at(0).taken);
+    CHECK((s.happened[1].kind == "pool" && s.happened[1].text == "Permission denied; trying again every 1 s"));
+    s.pass();
+    CHECK(s.happened.size() == 3); // the slot's; that of the pool lasts
 }
 
 TEST_CASE("pass: a refused command ends the pass of its pool, not of the others", "[pass]") {

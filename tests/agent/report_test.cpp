@@ -35,7 +35,8 @@ public:
             seen.slots.push_back(s);
         w.c.confirmed = w.now;
         p.begin();
-        p.seen(std::move(seen), w.now);
+        if (std::holds_alternative<count_sessions>(p.seen(std::move(seen), w.now)))
+            p.counted(std::vector<runtime_api::server_statistics>{}, w.now);
     }
 
     std::string state() { return render_state(p, w.now); }
