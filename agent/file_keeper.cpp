@@ -6,7 +6,6 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include <spdlog/spdlog.h>
@@ -21,7 +20,7 @@ namespace {
 
 constexpr std::chrono::seconds retry_after{1};
 
-// Runs on the disk's thread, on values of its own.
+// Runs on the disk's executor, on values of its own.
 asio::awaitable<std::string> write(std::string path, std::string text) {
     const auto written = runtime_api::replace_file(path, text);
     co_return written.has_value() ? std::string() : written.error().detail;
@@ -30,7 +29,8 @@ asio::awaitable<std::string> write(std::string path, std::string text) {
 } // namespace
 
 struct file_keeper::state {
-    state(const asio::any_io_executor& ex, kept_file f) : timer(ex), file(std::move(f)) {}
+    state(const asio::any_io_executor& ex, asio::any_io_executor d, kept_file f)
+        : timer(ex), disk(std::move(d)), file(std::move(f)) {}
 
     // Until it is time, or cancelled by a new text.
     asio::awaitable<void> sleep_until(asio::steady_timer::time_point at) {
@@ -40,15 +40,15 @@ struct file_keeper::state {
     }
 
     asio::steady_timer timer;
+    asio::any_io_executor disk;
     kept_file file;
     std::function<std::string()> next; // what is to be written
     asio::steady_timer::time_point not_before{};
     fault trouble;
-    asio::thread_pool disk{1};
 };
 
-file_keeper::file_keeper(const asio::any_io_executor& executor, kept_file what)
-    : state_(std::make_unique<state>(executor, std::move(what))) {}
+file_keeper::file_keeper(const asio::any_io_executor& executor, asio::any_io_executor disk, kept_file what)
+    : state_(std::make_unique<state>(executor, std::move(disk), std::move(what))) {}
 
 file_keeper::~file_keeper() = default;
 
@@ -62,7 +62,8 @@ asio::awaitable<void> file_keeper::run() {
     for (;;) {
         const auto now = asio::steady_timer::clock_type::now();
         if (!s.next || now < s.not_before) {
-            co_await s.sleep_until(s.next ? s.not_before : asio::steady_timer::time_point::max());
+            const auto until = s.next ? s.not_before : asio::steady_timer::time_point::max();
+            co_await s.sleep_until(until);
             continue;
         }
         const auto source = std::exchange(s.next, nullptr);

@@ -21,8 +21,9 @@ struct kept_file {
 
 class file_keeper {
 public:
-    file_keeper(const boost::asio::any_io_executor& executor, kept_file what);
-    ~file_keeper(); // waits for a writing that is under way
+    // Files are written on `disk`, an executor of another thread, which waits for them.
+    file_keeper(const boost::asio::any_io_executor& executor, boost::asio::any_io_executor disk, kept_file what);
+    ~file_keeper();
     file_keeper(const file_keeper&) = delete;
     file_keeper& operator=(const file_keeper&) = delete;
 

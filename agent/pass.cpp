@@ -36,6 +36,9 @@ constexpr auto address_wait = 1ms;
 constexpr int worker_looks = 20;
 constexpr auto worker_wait = 5ms;
 
+// Of commands that are only told.
+constexpr std::size_t most_told = 6;
+
 std::string name_of(const std::optional<std::string>& member) {
     return member ? printable(*member) : "-";
 }
@@ -116,6 +119,7 @@ struct passes::pool {
     bool was_in_step{};                  // at the end of the last pass
     std::vector<desired_slot> settled{}; // what was desired then
     fault trouble{};                     // the last pass could not carry it out
+    fault differs{};                     // and was not to
     failover_timer timer{};              // of a primary pool
     std::set<slot_id> uncut{};           // whose sessions were to be cut when the command for it failed
     bool check_is_new{};                 // another process has its slots: none has passed a check of it yet
@@ -146,7 +150,8 @@ passes::passes(std::vector<followed_cluster> clusters, std::string haproxy) : ha
 passes::~passes() = default;
 passes::passes(passes&&) noexcept = default;
 
-todo passes::begin() {
+todo passes::begin(orders given) {
+    orders_ = std::move(given);
     for (pool& p : pools_) {
         p.failed = false;
         p.stages = 0;
@@ -223,6 +228,8 @@ todo passes::look_at_pools(time_point now) {
 
 // Picks what every pool has to send first.
 todo passes::next_stage(time_point now) {
+    if (orders_.how != conduct::acts)
+        return end(now);
     any_sent_ = false;
     waiting_ = false;
     for (pool& p : pools_) {
@@ -351,6 +358,7 @@ todo passes::end(time_point now) {
         const auto lasted = p.was_in_step ? p.trouble.over(now) : std::nullopt;
         if (lasted)
             tell(severity::info, of_pool(p.scope(), p.backend(), "in step again, " + *lasted));
+        report_difference(p, now);
     }
     keep_rows();
     return rest{};
@@ -516,6 +524,25 @@ void passes::report_drift(pool& p) {
     }
 }
 
+// While the plan is not carried out: that it would be.
+void passes::report_difference(pool& p, time_point now) {
+    if (orders_.how == conduct::acts || p.desired.empty()) {
+        p.differs = {};
+    } else if (p.steps.empty()) {
+        if (const auto lasted = p.differs.over(now))
+            tell(severity::info, of_pool(p.scope(), p.backend(), "as it would be, " + *lasted));
+    } else {
+        std::string text = fmt::format(
+            "{}: {} command(s) would be sent:", orders_.how == conduct::paused ? "paused" : "shadow", p.steps.size());
+        for (std::size_t i = 0; i != std::min(p.steps.size(), most_told); ++i)
+            text += fmt::format(" `{}` ({})", render(p.steps[i].what), p.steps[i].why);
+        if (p.steps.size() > most_told)
+            text += " ... (`pointsman plan` has all)";
+        if (const auto told = p.differs.seen(std::move(text), now))
+            tell(severity::warning, of_pool(p.scope(), p.backend(), told->text), told->news);
+    }
+}
+
 void passes::give_up(pool& p, std::string why, time_point now) {
     p.failed = true;
     const auto told = p.trouble.seen(std::move(why), now);
@@ -582,6 +609,8 @@ std::optional<std::string> passes::state_file() {
 
 session_rules passes::rules_of_sessions() const {
     session_rules rules;
+    if (orders_.how != conduct::acts)
+        return rules;
     for (const pool& p : pools_) {
         session_rule rule;
         bool writer = false;

@@ -28,6 +28,20 @@
 
 namespace pointsman::agent {
 
+// Whether the plan is carried out. Else it is only told, and the sessions of old workers stay too.
+enum class conduct {
+    acts,
+    paused, // by `pointsman pause`
+    shadow, // for as long as this daemon runs
+};
+
+struct orders {
+    conduct how{};
+    std::string until{}; // when a pause ends, for people
+
+    friend bool operator==(const orders&, const orders&) = default;
+};
+
 // Read HAProxy (`show info` and `show servers state` of one process) so much later.
 struct look {
     std::chrono::milliseconds after{};
@@ -96,7 +110,7 @@ public:
     passes(passes&&) noexcept;
 
     // A new pass begins; whatever the last one had left is dropped.
-    todo begin();
+    todo begin(orders given = {});
     // The answers to what was to be done, in its order.
     todo seen(runtime_api::result<runtime_api::observation> what, time_point now);
     todo counted(const runtime_api::result<std::vector<runtime_api::server_statistics>>& what, time_point now);
@@ -117,6 +131,9 @@ public:
 
     // In the order of the configuration. What it refers to lives until the next call of anything that is not const.
     std::vector<pool_outlook> outlook(time_point now) const;
+
+    // As of the last pass.
+    const orders& given() const { return orders_; }
 
     // The process that answered last; nullptr where none has.
     const runtime_api::process_info* process() const { return seen_ ? &seen_->process : nullptr; }
@@ -161,6 +178,7 @@ private:
     void report_process(const runtime_api::process_info& next);
     void report_placement(const pool& p, const placement& next);
     void report_drift(pool& p);
+    void report_difference(pool& p, time_point now);
     void keep_rows();
     void record_answer(const pool& p, bool taken, double took);
     void tell(severity how, event what, bool news = true); // to the log, and what is news to the journal too
@@ -172,6 +190,7 @@ private:
     fault trouble_;                                // HAProxy cannot be read
 
     // Of the pass under way.
+    orders orders_;
     int waited_for_worker_{};
     bool drift_reported_{};
     std::vector<pool*> sending_; // pools with a stage to send, the one that is being sent first

@@ -33,9 +33,9 @@ std::vector<followed_cluster> followed(const std::vector<const cluster_watch*>& 
 
 reconciler::reconciler(const asio::any_io_executor& executor, runtime_api::session session,
                        const std::vector<const cluster_watch*>& watches, file_keeper* keeper, journal& told,
-                       metrics& counted, std::function<void()> passed)
+                       metrics& counted, std::function<orders()> given, std::function<void()> passed)
     : executor_(executor), session_(std::move(session)), passes_(followed(watches), to_string(session_.target())),
-      keeper_(keeper), journal_(told), metrics_(counted), passed_(std::move(passed)),
+      keeper_(keeper), journal_(told), metrics_(counted), given_(std::move(given)), passed_(std::move(passed)),
       alarm_(std::make_unique<alarm>(executor)) {}
 
 reconciler::~reconciler() = default;
@@ -55,7 +55,7 @@ asio::awaitable<void> reconciler::run() {
 }
 
 asio::awaitable<void> reconciler::pass() {
-    todo what = passes_.begin();
+    todo what = passes_.begin(given_());
     while (!std::holds_alternative<rest>(what)) {
         what = co_await carry_out(what);
         report();

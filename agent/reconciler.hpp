@@ -21,11 +21,12 @@ class alarm;
 
 class reconciler {
 public:
-    // `watches`, `keeper`, `told` and `counted` must outlive this. `passed` is called after every pass, successful or
+    // `watches`, `keeper`, `told` and `counted` must outlive this. `given` tells each pass whether
+    // it acts. `passed` is called after every pass, successful or
     // not: the loop makes progress. `keeper` may be null: HAProxy's server-state file is not kept.
     reconciler(const boost::asio::any_io_executor& executor, runtime_api::session session,
                const std::vector<const cluster_watch*>& watches, file_keeper* keeper, journal& told, metrics& counted,
-               std::function<void()> passed);
+               std::function<orders()> given, std::function<void()> passed);
     ~reconciler();
     reconciler(const reconciler&) = delete;
     reconciler& operator=(const reconciler&) = delete;
@@ -53,6 +54,7 @@ private:
     file_keeper* keeper_;
     journal& journal_;
     metrics& metrics_;
+    std::function<orders()> given_;
     std::function<void()> passed_;
     time_point last_{};
     std::unique_ptr<alarm> alarm_;

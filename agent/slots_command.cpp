@@ -1,6 +1,7 @@
 #include "agent/slots_command.hpp"
 
 #include "agent/ask_daemon.hpp"
+#include "agent/pause.hpp"
 #include "agent/run_to_end.hpp"
 #include "agent/slot_map.hpp"
 #include "agent/wiring.hpp"
@@ -131,6 +132,9 @@ asio::awaitable<void> collect(const config::settings& settings, bool json, int& 
 } // namespace
 
 int slots_command(const config::settings& settings, bool json) {
+    const auto pause = read_pause(pause_file(settings));
+    if (pause)
+        remark(fmt::format("PAUSED until {}: the agent sends nothing", describe(*pause)));
     int status = 0;
     asio::io_context context(1);
     run_to_end(context, collect(settings, json, status));

@@ -46,7 +46,7 @@ public:
         w.c.confirmed = w.now;
         std::string sent;
         looks = 0;
-        todo what = p.begin();
+        todo what = p.begin(given);
         while (!std::holds_alternative<rest>(what)) {
             if (const auto* commands = std::get_if<send>(&what)) {
                 for (const auto& c : commands->batch)
@@ -83,6 +83,7 @@ public:
     std::function<runtime_api::result<void>(const std::vector<runtime_api::command>&)> on_send =
         [this](const auto& batch) { return carry_out(batch); };
     int looks{};
+    orders given;
     std::string log;
     std::vector<event> happened;
     std::string counted; // backends
@@ -145,6 +146,36 @@ TEST_CASE("pass: each slot's change is an event, with the sessions that were cut
     CHECK(s.happened[1].subject == "primary/pg2");
     CHECK(s.happened[1].text == "maint -> ready");
     CHECK(!s.happened[1].cut);
+}
+
+TEST_CASE("pass: paused or in the shadow nothing is sent, and what would be is told", "[pass]") {
+    const auto how = GENERATE(conduct::paused, conduct::shadow);
+    scene s;
+    s.pass();
+    s.happened.clear();
+    s.given = {how, "03:00"};
+    s.w.leader("n2").says("n1", standby()).says("n2", writable());
+
+    CHECK(s.pass().empty());
+    CHECK(s.pass().empty());
+
+    REQUIRE(s.happened.size() == 1);
+    CHECK(s.happened[0].text.starts_with(std::string(how == conduct::paused ? "paused" : "shadow") +
+                                         ": 4 command(s) would be sent: `set server primary/pg1 state maint` (R2: the "
+                                         "leader key names another member)"));
+    CHECK(s.p.rules_of_sessions().empty());
+
+    SECTION("until it acts again") {
+        s.given = {};
+        CHECK(s.pass().starts_with("set server primary/pg1 state maint"));
+        CHECK(!s.p.rules_of_sessions().empty());
+    }
+    SECTION("until somebody else has done it") {
+        s.carry_out({runtime_api::set_state{*runtime_api::slot_id::parse("primary", "pg1"), admin_state::maint},
+                     runtime_api::set_state{*runtime_api::slot_id::parse("primary", "pg2"), admin_state::ready}});
+        CHECK(s.pass().empty());
+        CHECK(s.happened.back().text.starts_with("as it would be, after "));
+    }
 }
 
 TEST_CASE("pass: a refused command is an event too", "[pass]") {
