@@ -12,6 +12,7 @@
 #include "agent/release.hpp"
 #include "agent/report.hpp"
 #include "agent/run_to_end.hpp"
+#include "agent/status_page.hpp"
 #include "agent/task_group.hpp"
 #include "agent/wiring.hpp"
 #include "config/load.hpp"
@@ -27,6 +28,7 @@
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>
 
+#include <algorithm>
 #include <csignal>
 #include <stdexcept>
 
@@ -38,6 +40,9 @@ namespace {
 
 // As systemd's watchdog in deploy/pointsman.service.
 constexpr std::chrono::seconds progress_within{15};
+
+constexpr std::chrono::seconds watched_for{3}; // after the status page was fed last
+constexpr std::size_t most_shown = 40;         // of its events
 
 time_point steady_now() {
     return std::chrono::steady_clock::now();
@@ -110,14 +115,17 @@ public:
         const std::string json = "application/json";
         const std::string text = "text/plain";
         pages served;
+        served["/"] = {"text/html; charset=utf-8", [] { return page_body(std::string(status_page)); }};
         served["/api/v1/slots"] = {json, [this] { return render_json(reconciler_->state().rows()); }};
         served["/api/v1/events"] = {json, [this] { return render_events(around_.told.all()); }};
         served["/api/v1/state"] = {json, [this] { return render_state(reconciler_->state(), steady_now()); }};
+        streams live;
+        live["/api/v1/live"] = [this] { return live_state(); };
         served["/metrics"] = {"text/plain; version=0.0.4",
                               [this] { return around_.counted.text(reconciler_->state(), steady_now()); }};
         served["/healthz"] = {text, [this] { return progress(); }};
         served["/readyz"] = {text, [this] { return readiness(); }};
-        api_ = std::make_unique<api>(around_.executor, *settings_.listen, std::move(served));
+        api_ = std::make_unique<api>(around_.executor, *settings_.listen, std::move(served), std::move(live));
     }
 
     // What the one before it knows of the clusters that both follow.
@@ -158,9 +166,18 @@ public:
 
 private:
     orders given() const {
-        if (around_.options.shadow)
-            return {conduct::shadow, {}};
-        return pause_->now();
+        orders result = around_.options.shadow ? orders{.how = conduct::shadow} : pause_->now();
+        result.watched = steady_now() < watched_until_;
+        return result;
+    }
+
+    // What the status page shows.
+    std::string live_state() {
+        watched_until_ = steady_now() + watched_for;
+        history last = around_.told.all();
+        last.erase(last.begin(), last.end() - static_cast<std::ptrdiff_t>(std::min(last.size(), most_shown)));
+        return fmt::format("{{\"state\":{},\"events\":{}}}", render_state(reconciler_->state(), steady_now()),
+                           render_events(last));
     }
 
     void keep_files() {
@@ -195,6 +212,7 @@ private:
     config::settings settings_;
     surroundings around_;
     asio::thread_pool disk_{1};
+    time_point watched_until_{};
     std::vector<std::unique_ptr<cluster_watch>> watches_;
     std::unique_ptr<file_keeper> state_file_;
     std::unique_ptr<file_keeper> journal_file_;

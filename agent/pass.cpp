@@ -113,6 +113,7 @@ struct passes::pool {
     const config::pool_settings& settings;
 
     observed_pool observed{};
+    std::map<slot_id, std::uint64_t> sessions{}; // as counted last
     placement where{};
     std::vector<desired_slot> desired{}; // empty: nothing is desired (yet)
     std::vector<planned> steps{};        // from observed to desired
@@ -161,6 +162,7 @@ todo passes::begin(orders given) {
     sending_.clear();
     waited_for_worker_ = 0;
     drift_reported_ = false;
+    counted_ = false;
     return look{};
 }
 
@@ -198,6 +200,7 @@ bool passes::needs_count(const pool& p) {
 
 // Where the sessions could not be counted, drains go on.
 todo passes::counted(const runtime_api::result<std::vector<runtime_api::server_statistics>>& what, time_point now) {
+    counted_ = true;
     std::map<std::string, std::vector<std::pair<slot_id, std::uint64_t>>> backends;
     if (what.has_value()) {
         for (const auto& row : *what) {
@@ -208,6 +211,8 @@ todo passes::counted(const runtime_api::result<std::vector<runtime_api::server_s
     for (pool& p : pools_) {
         for (const auto& [id, sessions] : backends[p.backend()])
             p.observed.sessions.insert_or_assign(id, sessions);
+        if (!p.observed.sessions.empty())
+            p.sessions = p.observed.sessions;
         if (needs_count(p))
             decide(p, now);
     }
@@ -221,6 +226,8 @@ todo passes::look_at_pools(time_point now) {
         if (needs_count(p))
             uncounted.push_back(&p);
     }
+    if (orders_.watched && !counted_)
+        return count_sessions{};
     if (uncounted.empty())
         return next_stage(now);
     return count_sessions{uncounted.size() == 1 ? uncounted.front()->backend() : std::string()};
@@ -633,6 +640,9 @@ std::vector<slot_row> passes::rows() const {
     for (const pool& p : pools_) {
         for (std::size_t i = 0; i != p.observed.slots.size(); ++i) {
             slot_row row = row_of(p.observed.slots[i]);
+            const auto sessions = p.sessions.find(p.observed.slots[i].id);
+            if (sessions != p.sessions.end())
+                row.sessions = sessions->second;
             if (i < p.desired.size()) {
                 const desired_slot& want = p.desired[i];
                 row.member = want.member;
@@ -660,8 +670,8 @@ std::vector<pool_outlook> passes::outlook(time_point now) const {
     std::vector<pool_outlook> result;
     for (const pool& p : pools_) {
         decision next = decide_slots(p, now);
-        result.push_back({p.of, p.settings, p.observed.slots, std::move(next.desired), std::move(next.steps),
-                          next.where.without_slot.size(), p.trouble.text()});
+        result.push_back({p.of, p.settings, p.observed.slots, p.sessions, std::move(next.desired),
+                          std::move(next.steps), next.where.without_slot.size(), p.trouble.text()});
     }
     return result;
 }

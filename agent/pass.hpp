@@ -21,6 +21,8 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <variant>
@@ -38,6 +40,7 @@ enum class conduct {
 struct orders {
     conduct how{};
     std::string until{}; // when a pause ends, for people
+    bool watched{};      // somebody looks on: every slot's sessions are counted, once in each pass
 
     friend bool operator==(const orders&, const orders&) = default;
 };
@@ -79,8 +82,9 @@ struct ended_failover {
 struct pool_outlook {
     const followed_cluster& of;
     const config::pool_settings& settings;
-    const std::vector<runtime_api::slot>& slots; // as seen last; empty: none were
-    std::vector<desired_slot> desired;           // one for each slot; empty: nothing is desired (yet)
+    const std::vector<runtime_api::slot>& slots;      // as seen last; empty: none were
+    const std::map<slot_id, std::uint64_t>& sessions; // as counted last, where they were
+    std::vector<desired_slot> desired;                // one for each slot; empty: nothing is desired (yet)
     std::vector<planned> steps;
     std::size_t without_slot{}; // members for which there was no free slot
     const std::string& trouble; // why the last pass could not carry it out; empty: it could
@@ -193,6 +197,7 @@ private:
     orders orders_;
     int waited_for_worker_{};
     bool drift_reported_{};
+    bool counted_{};
     std::vector<pool*> sending_; // pools with a stage to send, the one that is being sent first
     std::size_t batch_{};        // how many of its commands are under way
     bool any_sent_{};

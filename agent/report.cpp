@@ -90,8 +90,11 @@ ordered_json slot_json(const pool_outlook& pool, std::size_t i) {
                            {"state", row.state},
                            {"operational", row.operational},
                            {"weight", row.weight},
+                           {"sessions", nullptr},
                            {"own_check", s.check_configured ? ordered_json(s.check_enabled) : ordered_json(nullptr)},
                            {"desired", nullptr}};
+    if (const auto count = pool.sessions.find(s.id); count != pool.sessions.end())
+        result["sessions"] = count->second;
     if (i >= pool.desired.size())
         return result;
     const desired_slot& want = pool.desired[i];

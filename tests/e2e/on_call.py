@@ -20,6 +20,7 @@ class OnCall(scenario.Scenario):
         self.shadow()
         self.plan_of_what_is_refused()
         self.health_and_readiness()
+        self.live()
         self.metrics()
         self.daemon_is_dead()
 
@@ -64,7 +65,7 @@ class OnCall(scenario.Scenario):
         load = self.clients(writers=0, readers=0, kept=3)
         until(lambda: len({line["by"] for line in load.records() if line["ok"]}) == 3, 20, "kept sessions")
         self.lab.processes.signal(old.name, signal.SIGSTOP)
-        until(lambda: self.lab.leader() != old, 60, "another leader")
+        until(lambda: (leader := self.lab.leader()) and leader.name != old.name, 60, "another leader")
         self.lab.wait_in_step(30)
         load.stop()
         self.lab.processes.signal(old.name, signal.SIGCONT)
@@ -119,7 +120,7 @@ class OnCall(scenario.Scenario):
         self.lab.wait_in_step(10)
         self.assertEqual(0, self.lab.run_pointsman("pause", "--for", "2s")[0])
         until(lambda: self.get("/readyz")[0] == 200, 10, "the pause ends by itself")
-        self.assertEqual("the pause is over", self.events()[-1]["text"])
+        until(lambda: self.events()[-1]["text"] == "the pause is over", 5, "its end is told")
         for wrong in (("--for", "25h"), ("--for", "10"), ("--for", "0s")):
             self.assertEqual(2, self.lab.run_pointsman("pause", *wrong)[0], wrong)
 
@@ -172,6 +173,23 @@ class OnCall(scenario.Scenario):
         self.assertEqual(200, self.get("/healthz")[0], "the loop goes on")
         self.lab.proxy.start()
         until(lambda: self.get("/readyz")[0] == 200, 10, "ready again")
+
+    def live(self):
+        """What the status page is fed with: the state, with every slot's sessions, and the last events."""
+        load = self.clients(writers=0, readers=0, kept=2)
+        until(lambda: len({line["by"] for line in load.records() if line["ok"]}) == 2, 20, "kept sessions")
+        leader = self.lab.leader()
+        with urllib.request.urlopen(f"http://{self.lab.proxy_address}:9127/api/v1/live", timeout=5) as stream:
+            def shown():
+                line = b"".join(iter(stream.readline, b"\n")).replace(b"data: ", b"")
+                document = json.loads(line)
+                pool = next(p for p in document["state"]["clusters"][0]["pools"] if p["backend"] == "primary")
+                sessions = {slot["member"]: slot["sessions"] for slot in pool["slots"] if slot["member"]}
+                expected = {node.name: 2 if node.name == leader.name else 0 for node in self.lab.nodes()}
+                return document["events"] and sessions == expected
+            until(shown, 5, "both sessions are on the page")
+        load.stop()
+        self.assertEqual(200, self.get("/")[0])
 
     def metrics(self):
         """What Prometheus' own linter says of them, and what they say of the cluster."""
