@@ -60,7 +60,9 @@ int main(int argc, char** argv) {
     run_it->add_flag("--shadow", shadow, "Send nothing, and tell where HAProxy differs from what it would be");
     auto* slots = app.add_subcommand("slots", "The slot map as HAProxy has it now; works with the daemon dead");
     bool json = false;
-    slots->add_flag("--json", json, "As a JSON array");
+    agent::slots_options map;
+    auto* as_json = slots->add_flag("--json", map.json, "As a JSON array");
+    slots->add_flag("--watch", map.watch, "Drawn anew every second, until interrupted")->excludes(as_json);
     auto* why = app.add_subcommand(
         "why", "Why a member or a slot is where it is: every input with its age, the rule, what would change it");
     std::string what;
@@ -102,7 +104,7 @@ int main(int argc, char** argv) {
         if (run_it->parsed())
             return run(settings, path, shadow);
         if (slots->parsed())
-            return agent::slots_command(settings, json);
+            return agent::slots_command(settings, map);
         if (why->parsed())
             return agent::why_command(settings, what, json);
         if (plan->parsed())

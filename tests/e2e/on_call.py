@@ -1,6 +1,7 @@
 """What somebody on call asks of the daemon, and what it answers on a real cluster."""
 
 import json
+import os
 import signal
 import subprocess
 import urllib.error
@@ -15,6 +16,8 @@ class OnCall(scenario.Scenario):
     def test_questions(self):
         clients.create_ledger(self.lab.leader())
         self.leader_and_replica()
+        self.slots_watched()
+        self.priorities()
         self.what_happened()
         self.pause()
         self.shadow()
@@ -53,6 +56,31 @@ class OnCall(scenario.Scenario):
         status, output, errors = self.lab.run_pointsman("why", "nobody")
         self.assertEqual((1, ""), (status, output))
         self.assertIn("no member and no BACKEND/SLOT is called nobody", errors)
+
+    def slots_watched(self):
+        """Drawn anew while it runs; without a terminal one map follows the other."""
+        with subprocess.Popen([self.lab.pointsman, "slots", "--watch", "--config", self.lab.settings],
+                              stdout=subprocess.PIPE, text=True) as watching:
+            self.addCleanup(watching.kill)
+            heads = []
+            while len(heads) < 2:
+                line = watching.stdout.readline()
+                self.assertTrue(line, "it goes on")
+                heads += [line] if "SLOT  MEMBER" in line else []
+            watching.terminate()
+
+    def priorities(self):
+        """Where standard error is journald's, each line has its priority."""
+        reading, writing = os.pipe()
+        pipe = os.fstat(writing)
+        with subprocess.Popen([self.lab.pointsman, "run", "--shadow", "--config", self.lab.settings], stderr=writing,
+                              env={"JOURNAL_STREAM": f"{pipe.st_dev}:{pipe.st_ino}"}) as second:
+            os.close(writing)
+            with os.fdopen(reading) as errors:
+                lines = errors.read().splitlines()
+            self.assertEqual(3, second.wait(10), "the port is the first one's")
+        self.assertRegex(lines[0], "^<6>info: pointsman .*: 1 cluster")
+        self.assertIn("<4>warning: SHADOW: HAProxy is observed, and nothing is sent to it", lines)
 
     def events(self, *words):
         status, output, _ = self.lab.run_pointsman("events", "--json", *words)
