@@ -133,6 +133,6 @@ TEST_CASE("journal: it is written beside the loop, the last of what happened at 
     tasks.spawn(keeper.run());
     for (int i = 0; i != 100; ++i)
         told.add({.kind = "agent", .text = std::to_string(i)});
-    run_to_end(context, until(tasks, [&] { return read_text(path) == render_events(told.all()); }));
+    run_to_end(context, until(tasks, [&path, &told] { return read_text(path) == render_events(told.all()); }));
     CHECK(told.all().size() == 100);
 }
