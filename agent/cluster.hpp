@@ -95,8 +95,8 @@ probe_change take_outcome(cluster& c, const std::set<check>& checks, const std::
 // address.
 void set_addresses(member& m, std::optional<runtime_api::address> connect, std::optional<runtime_api::address> proxy);
 
-// Removes the members that are gone from etcd and from their nodes, and returns their names. The one that the leader key
-// names stays.
+// Removes the members that are gone from etcd and from their nodes, and returns their names. The one that the leader
+// key names stays.
 std::vector<std::string> forget_absent(cluster& c, time_point now);
 
 // Whether etcd's word is young enough to decide by: two polls and a read's deadline.

@@ -183,8 +183,11 @@ std::map<std::string, wish> primary_wishes(const scene& s) {
     if (holders.size() > 1) {
         const std::string stays = one_writer(s, holders);
         for (const std::string& name : holders) {
-            if (name != stays)
-                result[name] = cut_off("R2: another slot is the writer's");
+            if (name == stays)
+                continue;
+            const std::string why = "R2: another slot is the writer's";
+            const slot& at = *s.slot_of(name);
+            result[name] = in_service(at) ? cut_off(why) : drain(s, at, why);
         }
         holders = {stays};
     }
