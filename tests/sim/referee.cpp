@@ -112,6 +112,7 @@ void referee::key_changed(const std::string& key) {
     if (key == "failover") {
         const auto asked = w_.store.get(w_.cluster.key(key)).value_or("{}");
         asked_ = asked == "{}" ? std::nullopt : std::optional(now());
+        last_asked_ = asked_.value_or(last_asked_);
     }
     if (!key.starts_with("members/"))
         return;
@@ -326,6 +327,7 @@ void referee::taken(const proxy_slot& s) {
         reason = reason || of_late(said.otherwise) || of_late(said.second_no) || says_no_twice(host) ||
                  named_another(name, key_lasts) ||
                  (asked_ && (blind || now() - std::max({*asked_, *since, agent_since_}) < request_lasts + recovers)) ||
+                 (blind && now() - last_asked_ < request_lasts + recovers) || // gone meanwhile, with its store
                  (said.silent && (now() - *said.silent > grace || !leads || blind)) || gives_way(s);
     } else {
         const auto gone = gone_.find(ip);

@@ -111,10 +111,11 @@ private:
 
     std::vector<std::pair<time_point, std::string>> leaders_; // every value of the key, "" where it was gone
     std::optional<time_point> asked_;                         // a switchover that is not carried out yet
-    std::map<std::string, std::string> address_of_;           // by member's key
-    std::map<std::string, std::string> last_told_;            // the same, of one that is gone too
-    std::map<std::string, time_point> moved_;                 // when this address got or lost its member to another
-    std::map<std::string, time_point> gone_;                  // since when no member has this address
+    time_point last_asked_{};
+    std::map<std::string, std::string> address_of_; // by member's key
+    std::map<std::string, std::string> last_told_;  // the same, of one that is gone too
+    std::map<std::string, time_point> moved_;       // when this address got or lost its member to another
+    std::map<std::string, time_point> gone_;        // since when no member has this address
 
     struct words {
         time_point otherwise{};
