@@ -128,7 +128,9 @@ private:
         time_point no_port{};
         std::optional<time_point> yes{}; // the last word, and when it was asked for
         time_point yes_ended{};
-        int replica_yeses{};     // in a row
+        time_point yes_of_term{};   // the first that was asked for after the leader key
+        time_point replica_since{}; // the first of those in a row
+        int replica_yeses{};
         int yeses_before{};      // `replica_no`
         time_point replica_no{}; // or silence
     };
@@ -144,7 +146,6 @@ private:
     lasting misrouted_;
     lasting writable_; // the leader
     lasting graceless_;
-    lasting writes_;
     lasting late_;
     lasting dead_;
     time_point last_whole_{};
