@@ -11,25 +11,36 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 namespace pointsman::agent {
 
+// What a page says at the moment; with a 503 where all is not well.
+struct page_body {
+    page_body(std::string t, bool w = true) : text(std::move(t)), well(w) {}
+    std::string text;
+    bool well{};
+};
+
 struct page {
     std::string content_type;
-    std::function<std::string()> body;
+    std::function<page_body()> body;
 };
 
 using pages = std::map<std::string, page>; // by path
 
+// Server-sent events: the text of the next one, twice a second.
+using streams = std::map<std::string, std::function<std::string()>>; // by path
+
 class api {
 public:
     // Binds at once; throws std::runtime_error with the address where that fails.
-    api(const boost::asio::any_io_executor& executor, const config::listen_address& where, pages served);
+    api(const boost::asio::any_io_executor& executor, const config::listen_address& where, pages served, streams live);
     ~api();
     api(const api&) = delete;
     api& operator=(const api&) = delete;
 
-    // Until cancelled. Serves a bounded number of connections, each bounded in time.
+    // Until cancelled. Serves a bounded number of connections, each bounded in time: a browser opens a stream anew.
     boost::asio::awaitable<void> run();
 
 private:
@@ -39,6 +50,7 @@ private:
 
     std::unique_ptr<listener> listener_;
     pages served_;
+    streams live_;
     task_group tasks_;
 };
 

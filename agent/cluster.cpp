@@ -36,6 +36,14 @@ bool is_dead(const member& m) {
     });
 }
 
+// Counted in milliseconds, and bounded: the year 9999 is beyond what a clock of nanoseconds holds.
+std::chrono::milliseconds wait_until(std::chrono::sys_time<std::chrono::milliseconds> when,
+                                     std::chrono::system_clock::time_point wall) {
+    using namespace std::chrono;
+    constexpr milliseconds longest = years(100);
+    return std::clamp(when - floor<milliseconds>(wall), milliseconds(0), longest);
+}
+
 std::optional<std::uint64_t> timeline_of(const cluster& c, const std::string& name) {
     const auto it = c.members.find(name);
     std::optional<std::uint64_t> newest;
@@ -46,6 +54,19 @@ std::optional<std::uint64_t> timeline_of(const cluster& c, const std::string& na
             newest = std::max(newest.value_or(0), *h.body->timeline);
     }
     return newest;
+}
+
+// Of its newest complete answer.
+std::optional<std::uint64_t> wal_of(const cluster& c, const std::string& name) {
+    const auto it = c.members.find(name);
+    const health* newest = nullptr;
+    if (it == c.members.end())
+        return std::nullopt;
+    for (const auto& [what, h] : it->second.probes) {
+        if (h.body && h.body->wal && (!newest || h.sent > newest->sent))
+            newest = &h;
+    }
+    return newest ? newest->body->wal : std::nullopt;
 }
 
 bool says_yes(const member& m) {
@@ -78,8 +99,7 @@ view_change take_view(cluster& c, const etcd_http::cluster_view& view, time_poin
     } else if (!c.asked || c.asked->revision != view.switchover->revision) {
         time_point starts = now;
         if (view.switchover->scheduled_at)
-            starts += std::max(time_point::duration::zero(),
-                               std::chrono::duration_cast<time_point::duration>(*view.switchover->scheduled_at - wall));
+            starts += wait_until(*view.switchover->scheduled_at, wall);
         c.asked = switchover{view.switchover->leader, starts, view.switchover->revision};
     }
 
@@ -169,6 +189,15 @@ bool follows_leader(const cluster& c, const std::string& name) {
     const auto leader = c.leader ? timeline_of(c, c.leader->name) : std::nullopt;
     const auto own = timeline_of(c, name);
     return !leader || !own || *own >= *leader;
+}
+
+std::optional<std::uint64_t> lag_behind(const cluster& c, const std::string& name) {
+    const auto own = wal_of(c, name);
+    const auto leaders = c.leader ? wal_of(c, c.leader->name) : std::nullopt;
+    const auto end = std::max(c.optime, leaders); // nothing is less than a number
+    if (!own || !end)
+        return std::nullopt;
+    return *end > *own ? *end - *own : 0;
 }
 
 std::chrono::milliseconds probe_delay(const cluster& c, const std::string& name, const check& what,

@@ -91,6 +91,11 @@ struct probe_change {
 probe_change take_outcome(cluster& c, const std::set<check>& checks, const std::string& name, const std::string& path,
                           const outcome& o);
 
+// Where HAProxy reaches the member in this pool; none while that is not known.
+inline const std::optional<runtime_api::address>& address_of(const member& m, const config::pool_settings& pool) {
+    return pool.use_proxy_url ? m.proxy : m.connect;
+}
+
 // Sets the addresses that the member's names resolve to. What was asked of the node before says nothing of a new
 // address.
 void set_addresses(member& m, std::optional<runtime_api::address> connect, std::optional<runtime_api::address> proxy);
@@ -107,6 +112,10 @@ const health* find_health(const member& m, const check& what);
 // False where the member's node says that it is on an older timeline than the leader's: after a crash it comes up as a
 // replica that has yet to be rewound, answers yes for half a second, and is stopped again (seen with Patroni 3.0.2).
 bool follows_leader(const cluster& c, const std::string& name);
+
+// How many bytes of WAL a member is behind the leader, from what the nodes themselves said last; etcd's `status` where
+// the leader did not answer.
+std::optional<std::uint64_t> lag_behind(const cluster& c, const std::string& name);
 
 // When to probe a member again, counted from the end of the last probe: `interval` at rest, a quarter of it for the
 // leader, faster around a change.

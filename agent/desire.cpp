@@ -16,22 +16,33 @@ using runtime_api::slot;
 struct wish {
     admin_state state{};
     std::string why;
+    std::string_view until;
     bool cut{};
     bool check{true};
 };
 
-wish serve(std::string why) {
-    return {admin_state::ready, std::move(why), false, true};
+wish serve(std::string why, std::string_view until) {
+    return {admin_state::ready, std::move(why), until, false, true};
 }
-wish keep_unchecked(std::string why) {
-    return {admin_state::ready, std::move(why), false, false};
+wish keep_unchecked(std::string why, std::string_view until) {
+    return {admin_state::ready, std::move(why), until, false, false};
 }
-wish stand_by(std::string why) {
-    return {admin_state::maint, std::move(why), false, true};
+wish stand_by(std::string why, std::string_view until) {
+    return {admin_state::maint, std::move(why), until, false, true};
 }
-wish cut_off(std::string why) {
-    return {admin_state::maint, std::move(why), true, true};
+wish cut_off(std::string why, std::string_view until) {
+    return {admin_state::maint, std::move(why), until, true, true};
 }
+
+// What would change a decision (`desired_slot::until`), where several share it.
+constexpr std::string_view writer_leaves =
+    "the leader key naming another member, a second no, a body that says otherwise, the death of its node, or a "
+    "switchover away from it";
+constexpr std::string_view becomes_leader = "the leader key naming it, and after that a yes of its node";
+constexpr std::string_view an_answer = "an answer of its node, or 30 s without one";
+constexpr std::string_view reader_leaves = "a no of its node, its death, or silence while others answer";
+constexpr std::string_view two_yeses = "two yeses of its node in a row";
+constexpr std::string_view first_probe = "its first probe";
 
 bool in_service(const slot& s) {
     return s.admin == admin_state::ready;
@@ -65,17 +76,25 @@ struct scene {
 
 // The drain of what can wait (R10) has ended once no session is left: then the slot goes to maint. HAProxy's own check
 // is suspended meanwhile: it finds such a member unfit too, and would cut the sessions that the drain is for.
-wish drain(const scene& s, const slot& at, std::string why) {
+wish drain(const scene& s, const slot& at, std::string why, std::string_view until) {
     if (at.admin == admin_state::maint)
-        return stand_by(std::move(why));
+        return stand_by(std::move(why), until);
     const auto sessions = s.observed.sessions.find(at.id);
     if (at.admin == admin_state::drain && sessions != s.observed.sessions.end() && sessions->second == 0)
-        return stand_by(std::move(why));
-    return {admin_state::drain, std::move(why), false, false};
+        return stand_by(std::move(why), until);
+    return {admin_state::drain, std::move(why), until, false, false};
 }
 
-wish as_it_is(const slot& at, std::string why) {
-    return {at.admin, std::move(why), false, true};
+wish as_it_is(const slot& at, std::string why, std::string_view until) {
+    return {at.admin, std::move(why), until, false, true};
+}
+
+// As it is, and HAProxy's own check suspended: it says no as well by now, and with three in a row it would cut the
+// sessions of a member that is held (R3).
+wish hold_unchecked(const slot& at, std::string why, std::string_view until) {
+    wish w = as_it_is(at, std::move(why), until);
+    w.check = at.admin == admin_state::maint;
+    return w;
 }
 
 // --- primary pools
@@ -83,7 +102,8 @@ wish as_it_is(const slot& at, std::string why) {
 // A writer that is asked to leave. Not to maint when it has no session: from there only a yes would bring it back
 // (R12).
 wish stand_back() {
-    return {admin_state::drain, "R12: a switchover away from it was asked for", false, false};
+    return {admin_state::drain, "R12: a switchover away from it was asked for",
+            "the new leader's key, the end of the request, or 15 s", false, false};
 }
 
 // Whether any other member's node says that it is the writer.
@@ -97,38 +117,43 @@ bool another_says_yes(const scene& s, const std::string& name) {
 // Whether the member that has a slot in service keeps it (R2, R3): everything but the leader key naming another.
 wish keep_or_drop_writer(const scene& s, const std::string& name, const slot& at, const health* h) {
     if (s.key_names_another(name))
-        return cut_off("R2: the leader key names another member");
+        return cut_off("R2: the leader key names another member", becomes_leader);
     if (!h)
-        return as_it_is(at, "R15: kept as found until it is probed");
+        return as_it_is(at, "R15: kept as found until it is probed", first_probe);
     switch (h->last.what) {
         case answer::yes:
             if (is_leaving(s.c, name, s.now))
                 return stand_back();
             return serve(s.key_names(name) ? "R2: leader, and its node says that it is a running primary"
-                                           : "R2: the leader key is gone or unreadable, and its node says yes");
+                                           : "R2: the leader key is gone or unreadable, and its node says yes",
+                         writer_leaves);
         case answer::no:
             switch (h->last.how) {
-                case refusal::dead: return cut_off("R3: dead: REST silent and the PostgreSQL port refuses");
-                case refusal::otherwise: return cut_off("R2: its node says otherwise: " + describe(*h));
-                case refusal::stopping: return drain(s, at, "R12: PostgreSQL is being stopped");
+                case refusal::dead:
+                    return cut_off("R3: dead: REST silent and the PostgreSQL port refuses", becomes_leader);
+                case refusal::otherwise: return cut_off("R2: its node says otherwise: " + describe(*h), becomes_leader);
+                case refusal::stopping: return drain(s, at, "R12: PostgreSQL is being stopped", becomes_leader);
                 case refusal::soft: break;
             }
             if (h->in_a_row < 2 || s.now - h->since < (another_says_yes(s, name) ? second_no : lone_no))
-                return as_it_is(at, "R2: held on a first no: " + describe(*h));
-            return cut_off("R2: a second no: " + describe(*h));
+                return hold_unchecked(at, "R2: held on a first no: " + describe(*h),
+                                      "a yes, or a second no: 1 s after the first where another member says yes, else "
+                                      "5 s");
+            return cut_off("R2: a second no: " + describe(*h), becomes_leader);
         case answer::unknown: break;
     }
     const bool named = s.etcd_readable ? s.key_names(name) : s.c.last_leader == name;
     if (h->last.gone)
-        return drain(s, at, "R3: nothing of it answers, new connections wait: " + describe(*h));
+        return drain(s, at, "R3: nothing of it answers, new connections wait: " + describe(*h),
+                     "an answer of its node, or the leader key naming another member");
     if (is_leaving(s.c, name, s.now))
         return stand_back();
     // A drain that has ended for other reasons ends here too, unless PostgreSQL was being stopped when it last said so.
     const bool was_running = h->body && h->body->state == "running";
     const bool serves = in_service(at) || (at.admin == admin_state::drain && was_running);
     if (named && serves && s.now - h->since < unknown_grace)
-        return keep_unchecked("R3: kept on an unknown answer: " + describe(*h));
-    return drain(s, at, "R3: unknown for too long or no longer leader: " + describe(*h));
+        return keep_unchecked("R3: kept on an unknown answer: " + describe(*h), an_answer);
+    return drain(s, at, "R3: unknown for too long or no longer leader: " + describe(*h), becomes_leader);
 }
 
 // Whether a member may become the writer: the leader key names it, and a probe that was sent after the key was seen
@@ -187,7 +212,8 @@ std::map<std::string, wish> primary_wishes(const scene& s) {
                 continue;
             const std::string why = "R2: another slot is the writer's";
             const slot& at = *s.slot_of(name);
-            result[name] = in_service(at) ? cut_off(why) : drain(s, at, why);
+            // One that is drained may be the leader still: nobody has said that it is demoted (R10).
+            result[name] = in_service(at) ? cut_off(why, becomes_leader) : drain(s, at, why, becomes_leader);
         }
         holders = {stays};
     }
@@ -197,9 +223,10 @@ std::map<std::string, wish> primary_wishes(const scene& s) {
         if (holders.empty() && may_become_writer(s, name)) {
             holders.push_back(name);
             result.emplace(name, serve(s.etcd_readable ? "R2: leader, and its node says that it is a running primary"
-                                                       : "R4: etcd unreadable, the only member that says yes"));
+                                                       : "R4: etcd unreadable, the only member that says yes",
+                                       writer_leaves));
         } else {
-            wish w = stand_by(why_not_writer(s, name));
+            wish w = stand_by(why_not_writer(s, name), becomes_leader);
             w.cut = keep_or_drop_writer(s, name, *at, s.health_of(name, s.primary_check)).cut;
             result.emplace(name, std::move(w));
         }
@@ -217,20 +244,21 @@ bool says_yes(const scene& s, const std::string& name) {
 wish replica_wish(const scene& s, const std::string& name, const slot& at) {
     const health* h = s.health_of(name, check_of(s.pool));
     if (!h)
-        return as_it_is(at, "R15: kept as found until it is probed");
+        return as_it_is(at, "R15: kept as found until it is probed", first_probe);
     switch (h->last.what) {
         case answer::yes:
             if (in_service(at))
-                return serve("R1: its node says yes");
+                return serve("R1: its node says yes", reader_leaves);
             if (h->in_a_row < 2)
-                return as_it_is(at, "R3: a first yes, waiting for the second");
+                return as_it_is(at, "R3: a first yes, waiting for the second", "one more yes of its node");
             if (!follows_leader(s.c, name) && s.now - h->since < rewind_hold)
-                return as_it_is(at, "R3: not on the leader's timeline yet");
-            return serve("R1: its node says yes");
+                return as_it_is(at, "R3: not on the leader's timeline yet",
+                                "its timeline reaching the leader's, or 10 s of saying yes");
+            return serve("R1: its node says yes", reader_leaves);
         case answer::no:
             if (h->last.how == refusal::dead)
-                return cut_off("R3: dead: REST silent and the PostgreSQL port refuses");
-            return drain(s, at, "R1: its node says no: " + describe(*h));
+                return cut_off("R3: dead: REST silent and the PostgreSQL port refuses", two_yeses);
+            return drain(s, at, "R1: its node says no: " + describe(*h), two_yeses);
         case answer::unknown: break;
     }
     // One that does not answer stands back for those that do (R10: drained, no session cut); when nobody answers the
@@ -239,8 +267,8 @@ wish replica_wish(const scene& s, const std::string& name, const slot& at) {
         return other.first != name && in_service(*other.second) && says_yes(s, other.first);
     });
     if (in_service(at) && !others && !h->last.gone && s.now - h->since < unknown_grace)
-        return keep_unchecked("R3: kept on an unknown answer: " + describe(*h));
-    return drain(s, at, "R3: unknown: " + describe(*h));
+        return keep_unchecked("R3: kept on an unknown answer: " + describe(*h), an_answer);
+    return drain(s, at, "R3: unknown: " + describe(*h), two_yeses);
 }
 
 // Reads go to the primary while no replica is fit (`fallback: primary`), and stay there until one is.
@@ -256,7 +284,7 @@ void fall_back(const scene& s, std::map<std::string, wish>& wishes) {
         const bool held = in_service(*at) && h && !s.key_names_another(name) &&
                           (says(*h, answer::unknown) ? !h->last.gone : h->last.how == refusal::soft) && !w.cut;
         if (writable || held) {
-            w = serve("fallback: no replica is fit, reads go to the primary");
+            w = serve("fallback: no replica is fit, reads go to the primary", "a replica that is fit");
             return;
         }
     }
@@ -268,7 +296,7 @@ std::optional<runtime_api::address> address_of(const scene& s, const std::string
     const auto it = s.c.members.find(name);
     if (it == s.c.members.end())
         return std::nullopt;
-    return s.pool.use_proxy_url ? it->second.proxy : it->second.connect;
+    return agent::address_of(it->second, s.pool);
 }
 
 // A slot that is no member's. Free slots rest in maint. One in service was given by somebody else, or belongs to a
@@ -280,19 +308,22 @@ desired_slot desire_orphan(const scene& s, const slot& at, bool writer) {
                    .where = {},
                    .state = at.admin,
                    .weight = {},
-                   .check = as_it_is(at, {}).check,
+                   .check = true,
                    .cut = {},
-                   .why = {}};
+                   .why = {},
+                   .until = "a member with its address"};
     const bool doubled =
         std::ranges::any_of(s.slots, [&at](const auto& entry) { return at.where && entry.second->where == at.where; });
     if (doubled) {
         d.state = admin_state::maint;
         d.where = runtime_api::address::parse("127.0.0.1", 1);
         d.why = "R6: another slot has this address";
+        d.until = "a member without a slot";
         return d;
     }
     if (at.admin == admin_state::maint) {
         d.why = "free";
+        d.until = "a member without a slot";
         return d;
     }
     d.why = "R5: its address belongs to no known member, left as found";
@@ -308,38 +339,26 @@ desired_slot desire_orphan(const scene& s, const slot& at, bool writer) {
         return d;
     const auto since = s.observed.orphan_since.find(at.id);
     if (since != s.observed.orphan_since.end() && s.now - since->second >= orphan_hold) {
-        wish w = drain(s, at, "R10: its address belongs to no member");
+        wish w = drain(s, at, "R10: its address belongs to no member", d.until);
         d.state = w.state;
         d.check = w.check;
         d.why = std::move(w.why);
+        d.until = w.until;
     }
     return d;
 }
 
-// How far a replica is behind, from what the nodes themselves said last; etcd's `status` where the leader did not
-// answer.
-std::optional<std::uint64_t> lag_of(const scene& s, const std::string& name) {
-    const health* own = s.health_of(name, check_of(s.pool));
-    if (!own || !own->body || !own->body->wal)
-        return std::nullopt;
-    std::optional<std::uint64_t> end = s.c.optime;
-    if (s.c.leader) {
-        const health* leader = s.health_of(s.c.leader->name, s.primary_check);
-        if (leader && leader->body && leader->body->wal)
-            end = std::max(end.value_or(0), *leader->body->wal);
-    }
-    if (!end)
-        return std::nullopt;
-    return *end > *own->body->wal ? *end - *own->body->wal : 0;
-}
-
 std::optional<unsigned> weight_of(const scene& s, const std::string& name, const slot& at, admin_state state) {
-    if (!s.pool.weight || state != admin_state::ready)
+    if (state != admin_state::ready)
         return std::nullopt; // a slot out of service is not worth a command
+    // With the weight 0, which only somebody's hand gives, it would be out of service all the same.
+    const auto declared = at.weight == 0 ? std::optional(at.initial_weight) : std::nullopt;
+    if (!s.pool.weight)
+        return declared;
     if (s.pool.role == pool_role::primary || !s.pool.weight->lag)
         return s.pool.weight->base;
-    const auto lag = lag_of(s, name);
-    return lag ? std::optional(weigh(*s.pool.weight, *lag, at.weight)) : std::nullopt;
+    const auto lag = lag_behind(s.c, name);
+    return lag ? std::optional(weigh(*s.pool.weight, *lag, at.weight)) : declared;
 }
 
 } // namespace
@@ -391,12 +410,14 @@ std::vector<desired_slot> desire(const config::cluster_settings& settings, const
                        .weight = {},
                        .check = w.check,
                        .cut = w.cut,
-                       .why = std::move(w.why)};
+                       .why = std::move(w.why),
+                       .until = w.until};
         const bool moves = d.where && d.where != at.where;
         const check asked = pool.role == pool_role::primary ? s.primary_check : check_of(pool);
         if (moves && !s.health_of(name, asked)) {
             d.state = admin_state::maint;
             d.why = "R6: re-addressed, not probed there yet";
+            d.until = first_probe;
         }
         d.weight = weight_of(s, name, at, d.state);
         result.push_back(std::move(d));

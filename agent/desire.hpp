@@ -12,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace pointsman::agent {
@@ -30,7 +31,8 @@ struct desired_slot {
     bool check{true};
     // Its member was demoted or is dead: no session stays on it (R10), in an old worker neither (R9).
     bool cut{};
-    std::string why; // the rule that decided, for people
+    std::string why;        // the rule that decided, for people
+    std::string_view until; // what would change it, for people; static text
 
     friend bool operator==(const desired_slot&, const desired_slot&) = default;
 };
@@ -44,8 +46,8 @@ inline constexpr std::chrono::seconds unknown_grace{30};
 inline constexpr std::chrono::seconds second_no{1};
 
 // And while nobody else claims to be the writer: after etcd was lost or replaced, Patroni says 503 until it has its key
-// again, for 1.4 s and more, and PostgreSQL takes writes all the time (facts 1.4; seen with 3.0.2). An election waits 2
-// s for each node whose REST API hangs. A demotion changes the body or the key before that.
+// again, for 1.4 s and more, and PostgreSQL takes writes all the time (facts 1.4; seen with 3.0.2). An election waits
+// two seconds for each node whose REST API hangs. A demotion changes the body or the key before that.
 inline constexpr std::chrono::seconds lone_no{5};
 
 // How long a slot in service whose address belongs to no member is left alone (R5).

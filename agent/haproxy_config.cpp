@@ -75,14 +75,14 @@ std::string check_path(const config::pool_settings& pool) {
     return pool.fallback_primary ? "/read-only" : pool.check.substr(0, pool.check.find('?'));
 }
 
-// While no slot is usable, the server `hold` is, and a connection waits in retries on its closed port, a second each;
-// with Lua most never come so far (hold.lua). The count of free connections tells the two apart, for `nbsrv` does not.
 // Where a process that was replaced finds the one that replaced it.
 std::string own_port(const config::listen_address& bind) {
     const bool any = bind.host.empty() || bind.host == "0.0.0.0";
     return host_and_port(any ? "127.0.0.1" : bind.host == "::" ? "::1" : bind.host, bind.port);
 }
 
+// While no slot is usable, the server `hold` is, and a connection waits in retries on its closed port, a second each;
+// with Lua most never come so far (hold.lua). The count of free connections tells the two apart, for `nbsrv` does not.
 std::string hold_lines(const std::string& backend, bool lua, bool binds) {
     std::string text = "    # While no slot is usable, new connections wait";
     if (lua)

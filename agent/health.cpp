@@ -30,6 +30,15 @@ verdict judge_replica(unsigned status, const std::optional<rest_body>& body) {
 
 } // namespace
 
+std::string_view to_string(answer a) {
+    switch (a) {
+        case answer::yes: return "yes";
+        case answer::no: return "no";
+        case answer::unknown: return "unknown";
+    }
+    return "?";
+}
+
 bool is_answer(const outcome& o) {
     return o.status && !(o.body && o.body->state == "unknown");
 }

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace pointsman::agent {
 
@@ -28,6 +29,8 @@ struct outcome {
 };
 
 enum class answer { yes, no, unknown };
+
+std::string_view to_string(answer a);
 
 // How final a no is.
 enum class refusal {

@@ -1,11 +1,10 @@
 #include "agent/old_workers.hpp"
 
+#include "agent/alarm.hpp"
+#include "agent/journal.hpp"
 #include "etcd_http/patroni.hpp"
 
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
-
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <map>
@@ -22,29 +21,15 @@ namespace {
 
 constexpr auto interval = 1s; // a reload may come at any time
 
-void report_cut(std::int64_t pid, const std::vector<open_session>& sessions) {
-    std::map<runtime_api::slot_id, int> counts;
-    for (const open_session& session : sessions)
-        ++counts[session.slot];
-    for (const auto& [slot, count] : counts)
-        spdlog::info(
-            "haproxy: old worker {}: sessions={} slot={} cut, why=\"R9: the member that they are with was demoted or "
-            "is dead\"",
-            pid, count, to_string(slot));
+time_point now() {
+    return std::chrono::steady_clock::now();
 }
 
 } // namespace
 
-// `rung` keeps a wake-up that comes while a sweep is under way.
-struct old_workers::alarm {
-    explicit alarm(const asio::any_io_executor& ex) : timer(ex) {}
-    asio::steady_timer timer;
-    bool rung{};
-};
-
 old_workers::old_workers(const asio::any_io_executor& executor, runtime_api::master master,
-                         std::function<session_rules()> rules)
-    : executor_(executor), master_(std::move(master)), ask_rules_(std::move(rules)),
+                         std::function<session_rules()> rules, journal& told)
+    : executor_(executor), master_(std::move(master)), ask_rules_(std::move(rules)), journal_(told),
       alarm_(std::make_unique<alarm>(executor)) {}
 
 old_workers::~old_workers() = default;
@@ -54,20 +39,15 @@ void old_workers::passed() {
     if (rules == rules_)
         return;
     rules_ = std::move(rules);
-    alarm_->rung = true;
-    alarm_->timer.cancel();
+    alarm_->ring();
 }
 
 asio::awaitable<void> old_workers::run() {
     for (;;) {
-        alarm_->rung = false;
+        alarm_->reset();
         if (any_end(rules_))
             co_await sweep();
-        if (alarm_->rung)
-            continue;
-        alarm_->timer.expires_after(interval);
-        auto [error] = co_await alarm_->timer.async_wait(asio::as_tuple(asio::use_awaitable));
-        static_cast<void>(error);
+        co_await alarm_->sleep_until(now() + interval);
     }
 }
 
@@ -100,14 +80,30 @@ asio::awaitable<result<void>> old_workers::sweep_worker(std::int64_t pid) {
     co_return cut;
 }
 
+void old_workers::report_cut(std::int64_t pid, const std::vector<open_session>& sessions) {
+    std::map<runtime_api::slot_id, std::uint64_t> counts;
+    for (const open_session& session : sessions)
+        ++counts[session.slot];
+    const std::string why = "R9: the member that they are with was demoted or is dead";
+    for (const auto& [slot, count] : counts) {
+        spdlog::info("haproxy: old worker {}: sessions={} slot={} cut, why=\"{}\"", pid, count, to_string(slot), why);
+        journal_.add(
+            {.kind = "slot",
+             .subject = to_string(slot),
+             .text = fmt::format("{} session{} of HAProxy's old worker {} cut", count, count == 1 ? "" : "s", pid),
+             .why = why,
+             .cut = count});
+    }
+}
+
 void old_workers::report(const result<void>& swept) {
     if (swept.has_error()) {
-        if (trouble_.empty())
+        const auto told = trouble_.seen(etcd_http::printable(swept.error().detail, 300), now());
+        if (told)
             spdlog::error("{}; sessions that old workers hold with a demoted node stay until it answers, trying on",
-                          etcd_http::printable(swept.error().detail, 300));
-        trouble_ = swept.error().detail;
-    } else if (!std::exchange(trouble_, {}).empty()) {
-        spdlog::info("haproxy: the master socket answers again");
+                          told->text);
+    } else if (const auto lasted = trouble_.over(now())) {
+        spdlog::info("haproxy: the master socket answers again, {}", *lasted);
     }
 }
 

@@ -2,9 +2,10 @@
 #pragma once
 
 #include "agent/cluster_watch.hpp"
+#include "agent/file_keeper.hpp"
+#include "agent/journal.hpp"
 #include "agent/metrics.hpp"
 #include "agent/pass.hpp"
-#include "agent/state_keeper.hpp"
 #include "runtime_api/session.hpp"
 
 #include <boost/asio/any_io_executor.hpp>
@@ -16,13 +17,16 @@
 
 namespace pointsman::agent {
 
+class alarm;
+
 class reconciler {
 public:
-    // `watches`, `counted` and `keeper` must outlive this. `passed` is called after every pass, successful or not: the
-    // loop makes progress. `keeper` may be null: HAProxy's server-state file is not kept.
+    // `watches`, `keeper`, `told` and `counted` must outlive this. `given` tells each pass whether
+    // it acts. `passed` is called after every pass, successful or
+    // not: the loop makes progress. `keeper` may be null: HAProxy's server-state file is not kept.
     reconciler(const boost::asio::any_io_executor& executor, runtime_api::session session,
-               const std::vector<const cluster_watch*>& watches, state_keeper* keeper, metrics& counted,
-               std::function<void()> passed);
+               const std::vector<const cluster_watch*>& watches, file_keeper* keeper, journal& told, metrics& counted,
+               std::function<orders()> given, std::function<void()> passed);
     ~reconciler();
     reconciler(const reconciler&) = delete;
     reconciler& operator=(const reconciler&) = delete;
@@ -35,9 +39,10 @@ public:
 
     const passes& state() const { return passes_; }
 
-private:
-    struct alarm;
+    // When the last pass ended, successful or not.
+    time_point passed() const { return last_; }
 
+private:
     boost::asio::awaitable<void> pass();
     boost::asio::awaitable<todo> carry_out(todo what);
     boost::asio::awaitable<void> wait_for_reason();
@@ -46,9 +51,12 @@ private:
     boost::asio::any_io_executor executor_;
     runtime_api::session session_;
     passes passes_;
-    state_keeper* keeper_;
+    file_keeper* keeper_;
+    journal& journal_;
     metrics& metrics_;
+    std::function<orders()> given_;
     std::function<void()> passed_;
+    time_point last_{};
     std::unique_ptr<alarm> alarm_;
 };
 

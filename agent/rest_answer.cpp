@@ -33,7 +33,7 @@ constexpr int deepest = 16;
 std::optional<rest_body> parse_rest_body(std::string_view text) {
     const auto within_depth = [](int depth, json::parse_event_t, json&) { return depth <= deepest; };
     const json body = json::parse(text, within_depth, /*allow_exceptions=*/false);
-    if (!body.is_object())
+    if (!body.is_object() || text.find('\0') != text.npos) // the library reads to the first NUL
         return std::nullopt;
 
     rest_body result;

@@ -5,6 +5,7 @@
 #include <boost/url/parse.hpp>
 #include <boost/url/url_view.hpp>
 #include <yaml-cpp/depthguard.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -20,6 +21,7 @@
 #include <map>
 #include <numeric>
 #include <optional>
+#include <sstream>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -67,10 +69,10 @@ bool has_control(std::string_view text) {
     return false;
 }
 
-// A text of the file in an error: in quotes, on one line, not too long.
-std::string shown(std::string_view text) {
-    constexpr std::size_t limit = 80;
-    std::string out = "'";
+// A text of the file in an error: on one line, not too long.
+std::string escaped(std::string_view text) {
+    constexpr std::size_t limit = 79;
+    std::string out;
     while (!text.empty() && out.size() < limit) {
         const std::string_view before = text;
         const std::optional<char32_t> code = take_code_point(text);
@@ -85,7 +87,11 @@ std::string shown(std::string_view text) {
                 text.remove_prefix(1);
         }
     }
-    return out + (text.empty() ? "'" : "...'");
+    return out + (text.empty() ? "" : "...");
+}
+
+std::string shown(std::string_view text) {
+    return '\'' + escaped(text) + '\'';
 }
 
 std::string joined(const std::vector<std::string>& words, std::string_view last_separator) {
@@ -660,20 +666,52 @@ void check_text(std::string_view text, const std::string& file) {
     }
 }
 
+// Where the documents of a file begin.
+class document_marks : public YAML::EventHandler {
+public:
+    std::vector<YAML::Mark> marks;
+
+    void OnDocumentStart(const YAML::Mark& mark) override { marks.push_back(mark); }
+    void OnDocumentEnd() override {}
+    void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+    void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+    void OnSequenceEnd() override {}
+    void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+    void OnMapEnd() override {}
+};
+
+// Not YAML::LoadAll: where a value has something behind it (`!!x,y`) yaml-cpp 0.7 begins a document there that takes
+// nothing off the file, and another one, until the memory is full.
+void check_single_document(const std::string& text, const std::string& file) {
+    std::istringstream in(text);
+    YAML::Parser parser(in);
+    document_marks documents;
+    while (documents.marks.size() < 2 && parser.HandleNextDocument(documents)) {
+    }
+    if (documents.marks.size() < 2)
+        return;
+    const YAML::Mark& second = documents.marks[1];
+    fail_at(file, second,
+            second.column == 0
+                ? "a second document; expected one, without a line of '---' in it"
+                : "not YAML: the value ends before this; check indentation, quotes and brackets up to here");
+}
+
 } // namespace
 
 settings load_text(std::string_view text, const std::string& name) {
     check_text(text, name);
     try {
-        const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-        if (documents.size() > 1)
-            fail_at(name, documents[1].Mark(), "a second document; expected one, without a line of '---' in it");
-        const YAML::Node nothing(YAML::NodeType::Null);
-        return read_settings(value(name, "", {}, documents.empty() ? nothing : documents.front()));
+        check_single_document(std::string(text), name);
+        return read_settings(value(name, "", {}, YAML::Load(std::string(text))));
     } catch (const YAML::DeepRecursion& error) {
         fail_at(name, error.mark, "nested too deeply; is it the right file?");
     } catch (const YAML::Exception& error) {
-        fail_at(name, error.mark, "not YAML: " + error.msg + "; check indentation, quotes and brackets up to here");
+        // It may quote half a character of the file.
+        fail_at(name, error.mark,
+                "not YAML: " + escaped(error.msg) + "; check indentation, quotes and brackets up to here");
     }
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <charconv>
 #include <concepts>
+#include <limits>
 #include <utility>
 
 namespace pointsman::etcd_http {
@@ -52,9 +53,9 @@ bool too_deep(std::string_view text) {
     return false;
 }
 
-// `discarded` where the text is not JSON.
+// `discarded` where the text is not JSON. A NUL is the end for the library, whatever stands behind it.
 json parse_json(std::string_view text) {
-    if (too_deep(text))
+    if (too_deep(text) || text.find('\0') != text.npos)
         return json(json::value_t::discarded);
     return json::parse(text, nullptr, false);
 }
@@ -99,11 +100,18 @@ Int integer_of(const json& object, const char* name) {
     return 0;
 }
 
+// 0, which no store has, where it cannot be read: the last one that 64 bits hold is none either, for a watch begins at
+// the one after it.
+std::int64_t revision_of(const json& object, const char* name) {
+    const auto revision = integer_of<std::int64_t>(object, name);
+    return revision > 0 && revision < std::numeric_limits<std::int64_t>::max() ? revision : 0;
+}
+
 reply_header header_of(const json& object) {
     reply_header header;
     if (const json* fields = find(object, "header")) {
         header.cluster_id = integer_of<std::uint64_t>(*fields, "cluster_id");
-        header.revision = integer_of<std::int64_t>(*fields, "revision");
+        header.revision = revision_of(*fields, "revision");
         header.raft_term = integer_of<std::uint64_t>(*fields, "raft_term");
     }
     return header;
@@ -126,8 +134,8 @@ struct named_value {
 std::optional<named_value> key_value_of(const json& object) {
     auto key = bytes_of(object, "key");
     auto value = bytes_of(object, "value");
-    const auto mod_revision = integer_of<std::int64_t>(object, "mod_revision");
-    if (!key || key->empty() || !value || mod_revision <= 0)
+    const auto mod_revision = revision_of(object, "mod_revision");
+    if (!key || key->empty() || !value || mod_revision == 0)
         return std::nullopt;
     return named_value{std::move(*key), {std::move(*value), mod_revision}};
 }
@@ -240,7 +248,7 @@ result<range_reply> parse_range(std::string_view body) {
     range_reply reply;
     reply.header = header_of(root);
     // A store has an id and a revision of at least 1: without them this is somebody else's JSON, not an empty store.
-    if (reply.header.cluster_id == 0 || reply.header.revision <= 0)
+    if (reply.header.cluster_id == 0 || reply.header.revision == 0)
         return malformed("the reply to a range has no cluster_id or no revision");
     if (const json* kvs = find(root, "kvs")) {
         if (!kvs->is_array())
@@ -272,7 +280,7 @@ result<watch_message> parse_watch(std::string_view line) {
     message.header = header_of(*fields);
     message.created = flag_of(*fields, "created");
     message.canceled = flag_of(*fields, "canceled");
-    message.compact_revision = integer_of<std::int64_t>(*fields, "compact_revision");
+    message.compact_revision = revision_of(*fields, "compact_revision");
     message.cancel_reason = text_of(*fields, "cancel_reason");
     if (const json* events = find(*fields, "events")) {
         if (!events->is_array())

@@ -99,10 +99,15 @@ bool is_host_character(char c) {
            c == '_';
 }
 
-// 0.0.0.0 or ::, what a node listens on and nobody can reach it by.
+// 0.0.0.0 or ::, what a node listens on and nobody can reach it by; in IPv6's clothes (::ffff:0.0.0.0) too, for that is
+// where a connection to it goes.
 bool is_unspecified(std::string_view host) {
     const auto v6 = boost::urls::parse_ipv6_address(host);
-    return host == "0.0.0.0" || (v6 && v6->is_unspecified());
+    if (!v6)
+        return host == "0.0.0.0";
+    const auto bytes = v6->to_bytes();
+    const bool is_v4 = v6->is_v4_mapped();
+    return std::all_of(bytes.begin() + (is_v4 ? 12 : 0), bytes.end(), [](unsigned char byte) { return byte == 0; });
 }
 
 // `name`, `name:port`, `[v6]`, `[v6]:port`
@@ -381,7 +386,7 @@ private:
             return json::object();
         }
         json fields = json::parse(value, nullptr, false);
-        if (fields.is_object())
+        if (fields.is_object() && value.find('\0') == value.npos) // the library would read no further
             return fields;
         refuse(member, what + ": not a JSON object");
         return json::object();

@@ -32,10 +32,15 @@ struct renderer {
     std::string operator()(const restore_health& c) const { return "set server " + to_string(c.slot) + " health up"; }
 };
 
-// `<what> changed from '<old>' to '<wanted>'`
+// `<what> changed from '<old>' to '<wanted>'`, where the old value is an address or a port and nothing else: else the
+// end of another sentence would pass for the end of this one.
 bool is_change(std::string_view clause, std::string_view what, std::string_view wanted) {
-    return clause.starts_with(std::string(what) + " changed from '") &&
-           clause.ends_with("' to '" + std::string(wanted) + '\'');
+    const std::string begin = std::string(what) + " changed from '";
+    const std::string end = "' to '" + std::string(wanted) + '\'';
+    if (clause.size() <= begin.size() + end.size() || !clause.starts_with(begin) || !clause.ends_with(end))
+        return false;
+    const auto old = clause.substr(begin.size(), clause.size() - begin.size() - end.size());
+    return old.find_first_not_of("0123456789abcdef.:+-") == std::string_view::npos; // `+0`: a mapped port
 }
 
 // Every success of `set server ... addr ... port ...` (facts 1.3). Up to 2.8 it names both parts, from 2.9 on only what

@@ -1,20 +1,14 @@
 // Pure: see old_worker.hpp.
 #include "runtime_api/old_worker.hpp"
 
-#include <charconv>
+#include "runtime_api/text.hpp"
+
 #include <cstddef>
 
 namespace pointsman::runtime_api {
 namespace {
 
 constexpr std::size_t longest_line = 8000;
-
-std::string_view take_line(std::string_view& text) {
-    const auto end = text.find('\n');
-    const auto line = text.substr(0, end);
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-    return line;
-}
 
 // A dump of an answer that holds several: up to and with the empty line that ends it. nullopt: it is cut.
 std::optional<std::string_view> take_dump(std::string_view& text) {
@@ -24,14 +18,6 @@ std::optional<std::string_view> take_dump(std::string_view& text) {
     const auto dump = text.substr(0, end + 2);
     text.remove_prefix(dump.size());
     return dump;
-}
-
-std::optional<std::int64_t> process_id(std::string_view text) {
-    std::int64_t pid{};
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), pid);
-    if (error != std::errc() || end != text.data() + text.size() || pid <= 0)
-        return std::nullopt;
-    return pid;
 }
 
 bool is_session_key(std::string_view text) {
@@ -65,7 +51,7 @@ result<std::vector<std::int64_t>> parse_old_workers(std::string_view text) {
     std::vector<std::int64_t> found;
     bool old = false;
     while (!text.empty()) {
-        const auto line = take_line(text);
+        const auto line = take(text, '\n');
         if (line.starts_with('#')) {
             old = line == "# old workers";
             continue;
@@ -73,8 +59,8 @@ result<std::vector<std::int64_t>> parse_old_workers(std::string_view text) {
         const auto first = line.substr(0, line.find_first_of(" \t"));
         if (!old || first.empty())
             continue;
-        const auto pid = process_id(first);
-        if (!pid)
+        const auto pid = number<std::int64_t>(first);
+        if (!pid || *pid <= 0)
             return malformed("show proc: no process id in '" + excerpt(line) + '\'');
         found.push_back(*pid);
     }
@@ -86,7 +72,7 @@ result<std::vector<open_session>> parse_sessions(std::string_view text) {
         return malformed("show sess: the answer is cut: " + excerpt(text));
     std::vector<open_session> sessions;
     while (!text.empty()) {
-        const auto line = take_line(text);
+        const auto line = take(text, '\n');
         if (line.empty())
             continue;
         const auto key = line.substr(0, line.find(':'));

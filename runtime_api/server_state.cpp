@@ -1,6 +1,8 @@
 // Pure: see server_state.hpp.
 #include "runtime_api/server_state.hpp"
 
+#include "runtime_api/text.hpp"
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -22,33 +24,14 @@ bool is_name(std::string_view text) {
     return !text.empty() && text.find_first_not_of(allowed) == std::string_view::npos;
 }
 
-// The whole of `text`, or nothing.
-template<class Number>
-std::optional<Number> number(std::string_view text) {
-    Number value{};
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc{} || end != text.data() + text.size())
-        return std::nullopt;
-    return value;
-}
-
-// Takes the first line off `text`. REQUIRES: `text` holds a '\n'.
-std::string_view take_line(std::string_view& text) {
-    const auto end = text.find('\n');
-    const auto line = text.substr(0, end);
-    text.remove_prefix(end + 1);
-    return line;
-}
-
-std::vector<std::string_view> split(std::string_view line, char separator) {
-    std::vector<std::string_view> fields;
-    for (;;) {
-        const auto end = line.find(separator);
-        fields.push_back(line.substr(0, end));
-        if (end == std::string_view::npos)
-            return fields;
-        line.remove_prefix(end + 1);
-    }
+// What is wrong with a line as a line; nullptr where nothing is. HAProxy separates columns by one space and writes `-`
+// where there is nothing to write. The text goes on to logs and to the state file, so it must hold nothing else.
+const char* fault_of(std::string_view line) {
+    if (std::any_of(line.begin(), line.end(), [](char c) { return (c >= '\0' && c < ' ') || c == '\x7f'; }))
+        return "a control character";
+    if (line.starts_with(' ') || line.ends_with(' ') || line.find("  ") != std::string_view::npos)
+        return "an empty column";
+    return nullptr;
 }
 
 // Where in a row the wanted columns are; nullopt where the header lacks one.
@@ -200,18 +183,23 @@ result<std::vector<slot>> parse_servers_state(std::string_view text) {
     while (text.ends_with("\n\n"))
         text.remove_suffix(1);
 
-    if (const auto version = take_line(text); version != "1")
+    if (const auto version = take(text, '\n'); version != "1")
         return malformed("show servers state: begins with '" + excerpt(version) + "', not with format version 1");
     if (!text.starts_with("# "))
         return malformed("show servers state: no header line after the version");
-    const auto header = split(take_line(text).substr(2), ' ');
+    const auto header_line = take(text, '\n').substr(2);
+    if (const char* fault = fault_of(header_line))
+        return malformed("show servers state: " + std::string(fault) + " in the header");
+    const auto header = split(header_line, ' ');
     const auto at = find_columns(header, state_columns);
     if (!at)
         return malformed("show servers state: the header lacks a column: " + excerpt(header.front()));
 
     std::vector<slot> slots;
     while (!text.empty()) {
-        const auto line = take_line(text);
+        const auto line = take(text, '\n');
+        if (const char* fault = fault_of(line))
+            return malformed("show servers state: " + std::string(fault) + " in the row '" + excerpt(line) + '\'');
         const auto fields = split(line, ' ');
         if (fields.size() != header.size())
             return malformed("show servers state: " + std::to_string(fields.size()) + " columns instead of " +

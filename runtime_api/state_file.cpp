@@ -1,46 +1,27 @@
 // Pure: see state_file.hpp.
 #include "runtime_api/state_file.hpp"
 
+#include "runtime_api/text.hpp"
+
 #include <algorithm>
-#include <charconv>
 #include <cstddef>
 #include <vector>
 
 namespace pointsman::runtime_api {
 namespace {
 
-unsigned bits_of(std::string_view column) {
-    unsigned bits{};
-    std::from_chars(column.data(), column.data() + column.size(), bits);
-    return bits;
-}
-
 // IMAINT, IDRAIN and RMAINT come from another server or from name resolution, and HAProxy works them out anew.
 std::string own_admin_state(std::string_view column) {
     constexpr unsigned inherited = 0x02 | 0x10 | 0x20;
-    return std::to_string(bits_of(column) & ~inherited);
+    return std::to_string(number<unsigned>(column).value_or(0) & ~inherited);
 }
 
 // A check that the agent has suspended comes back enabled, for the agent may be gone by then (R3).
 std::string resumed_check_state(std::string_view column) {
     constexpr unsigned configured = 2;
     constexpr unsigned enabled = 4;
-    const unsigned bits = bits_of(column);
+    const unsigned bits = number<unsigned>(column).value_or(0);
     return std::to_string(bits & configured ? bits | enabled : bits);
-}
-
-std::string_view take(std::string_view& text, char end) {
-    const auto at = text.find(end);
-    const auto taken = text.substr(0, at);
-    text.remove_prefix(at == std::string_view::npos ? text.size() : at + 1);
-    return taken;
-}
-
-std::vector<std::string_view> words(std::string_view line) {
-    std::vector<std::string_view> found;
-    while (!line.empty())
-        found.push_back(take(line, ' '));
-    return found;
 }
 
 } // namespace
@@ -49,7 +30,7 @@ state_rows restorable_rows(std::string_view dump) {
     const auto version = take(dump, '\n');
     const auto header = take(dump, '\n');
 
-    auto names = words(header);
+    auto names = split(header, ' ');
     names.erase(names.begin()); // the `#`
     const auto column = [&names](std::string_view name) {
         return static_cast<std::size_t>(std::find(names.begin(), names.end(), name) - names.begin());
@@ -63,7 +44,7 @@ state_rows restorable_rows(std::string_view dump) {
 
     state_rows result{std::string(version) + '\n' + std::string(header) + '\n', {}};
     while (!dump.empty() && dump.front() != '\n') {
-        const auto row = words(take(dump, '\n'));
+        const auto row = split(take(dump, '\n'), ' ');
         const bool whole = row.size() == names.size() &&
                            std::max({backend, address, host_name, admin_state, check_state, agent_port}) < row.size();
         if (!whole || row[address] == "-" || row[host_name] == "-")

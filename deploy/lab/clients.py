@@ -30,6 +30,7 @@ if __name__ == "__main__":
 
 from lab.wait import until
 
+READ_ONLY = "25006"  # PostgreSQL's answer to a write on a standby
 CONNECT_TIMEOUT = 40  # as long as HAProxy holds a connection
 WRITE = "INSERT INTO ledger (id) VALUES (%s) RETURNING host(inet_server_addr()), extract(epoch FROM clock_timestamp())"
 READ = "SELECT host(inet_server_addr()), NULL, (SELECT count(*) FROM (SELECT 1 FROM ledger LIMIT 10) AS sample)"

@@ -11,9 +11,9 @@ import time
 from . import haproxy, interrupt
 from .etcd import Etcd
 from .patroni import Node
-from .processes import Processes, children, signal_pid, start_time
+from .processes import Processes, alive, children, end_pids, signal_pid, start_time
 from .proxy import Proxy
-from .wait import until
+from .wait import Late, until
 
 DEPLOY = pathlib.Path(__file__).resolve().parent.parent
 SCOPE = "demo"
@@ -152,10 +152,8 @@ class Lab:
         postmaster = None if patroni_only else node.postmaster()
         self.processes.signal(node.name, signal.SIGKILL)
         if postmaster:
-            backends = children(postmaster)
-            signal_pid(postmaster, signal.SIGKILL)
-            for backend in backends:
-                signal_pid(backend, signal.SIGKILL)
+            # Until they are gone its port takes connections, which are lost with it.
+            end_pids([postmaster, *children(postmaster)], signal.SIGKILL, 10, f"PostgreSQL of {node.name} is gone")
         until(lambda: not self.processes.pid(node.name), 10, f"Patroni of {node.name} is gone")
 
     def set_noloadbalance(self, node, value):
@@ -191,11 +189,34 @@ class Lab:
         for node in nodes:
             until(lambda: self.streaming(node), seconds, f"{node.name} streams from the leader", every=0.1)
 
-    def wait_complete(self, seconds=90):
-        """Every running node but the leader streams. A crash before that can give two nodes the same new timeline,
-        which Patroni does not notice: the old leader then never follows (seen here with 3.0.2)."""
-        leader = self.wait_writable()
-        self.wait_streaming(*[node for node in self.running_nodes() if node.name != leader.name], seconds=seconds)
+    def wait_complete(self, patience=60, seconds=180):
+        """Every running node leads or streams. Returns the names of those that had to be made anew: Patroni 3.0.2 lets a
+        node be that follows a timeline of its own, mostly after two changes of leader in a row."""
+        deadline = time.monotonic() + seconds
+
+        def left():
+            return max(1.0, deadline - time.monotonic())
+
+        self.wait_writable(min(60, left()))
+        anew = []
+        for node in self.running_nodes():
+            try:
+                until(lambda: self.at_rest(node), min(patience, left()), f"{node.name} streams", every=0.1)
+            except Late:
+                anew.append(node.name)
+                self.make_anew(node)
+                until(lambda: self.at_rest(node), min(patience, left()), f"{node.name} streams, made anew", every=0.1)
+        return anew
+
+    def at_rest(self, node):
+        leader = self.writable_leader()
+        return leader and (leader.name == node.name or self.streaming(node))
+
+    def make_anew(self, node):
+        """What an operator does with a node that does not come back by itself."""
+        self.stop_node(node)
+        shutil.rmtree(node.data, ignore_errors=True)
+        self.start_node(int(node.name[4:]))
 
     def switchover(self, candidate):
         """Returns the time at which the request that succeeded was sent. Asks the leader itself, which acts at once;
@@ -207,9 +228,11 @@ class Lab:
         def accepted():
             sent = time.monotonic()
             status, body = leader.post("/switchover", request)
-            if status not in (200, 412):  # 412: what Patroni knows of the candidate is one loop old
+            # 412: what Patroni knows of the candidate is one loop old. 503, 504: etcd has not answered it in time.
+            if status not in (200, 412, 503, 504):
                 raise RuntimeError(f"switchover to {candidate.name}: HTTP {status}: {body.get('text')}")
-            return sent if status == 200 else None
+            now_leads = self.leader() if status in (503, 504) else None
+            return sent if status == 200 or (now_leads and now_leads.name == candidate.name) else None
 
         return until(accepted, 30, f"{leader.name} hands over to {candidate.name}", every=0.5)
 
@@ -230,17 +253,22 @@ class Lab:
         self.proxy.file.write_text(haproxy.configuration(self.pointsman, self.settings))
         self.proxy.start()
 
-    def start_agent(self, log=None):
-        self.processes.start("pointsman", [self.pointsman, "run", "--config", self.settings], log or self.agent_log,
-                             self.agent_user)
+    def start_agent(self, log=None, options=()):
+        self.processes.start("pointsman", [self.pointsman, "run", *options, "--config", self.settings],
+                             log or self.agent_log, self.agent_user)
+
+    def run_pointsman(self, *words):
+        """Exit status, output and errors of one of Pointsman's commands."""
+        done = subprocess.run([self.pointsman, *words, "--config", self.settings], capture_output=True, text=True,
+                              timeout=30, check=False)
+        return done.returncode, done.stdout, done.stderr
 
     def ask_pointsman(self, *words):
         """The output of one of Pointsman's commands."""
-        done = subprocess.run([self.pointsman, *words, "--config", self.settings], capture_output=True, text=True,
-                              timeout=30, check=False)
-        if done.returncode:
-            raise RuntimeError(f"pointsman {' '.join(words)}: exit status {done.returncode}: {done.stderr}")
-        return done.stdout
+        status, output, errors = self.run_pointsman(*words)
+        if status:
+            raise RuntimeError(f"pointsman {' '.join(words)}: exit status {status}: {errors}")
+        return output
 
     def slots(self):
         """`pointsman slots --json`."""
@@ -301,7 +329,7 @@ class Lab:
             signal_pid(pid, signal.SIGQUIT)
             for child in children(pid):  # PostgreSQL itself gives them five seconds first
                 signal_pid(child, signal.SIGKILL)
-            until(lambda: start_time(pid) != started, 20, f"PostgreSQL of {node.name} is gone", every=0.01)
+            until(lambda: not alive(pid, started), 20, f"PostgreSQL of {node.name} is gone", every=0.01)
 
 
 def _runs_in(pid, folder):

@@ -26,6 +26,11 @@ def start_time(pid):
     return None if fields[0] == "Z" else int(fields[19])
 
 
+def alive(pid, started):
+    """Whether the process that was started then is still there; one that was gone when its start was asked for is not."""
+    return started is not None and start_time(pid) == started
+
+
 def children(parent):
     """The ids of the process's children."""
     found = []
@@ -50,6 +55,14 @@ def signal_pid(pid, number):
         os.kill(pid, number)
     except ProcessLookupError:
         pass
+
+
+def end_pids(pids, number, seconds, what):
+    """Signals them, and returns when all of them are gone."""
+    ending = {pid: start_time(pid) for pid in pids}
+    for pid in ending:
+        signal_pid(pid, number)
+    until(lambda: not any(alive(*process) for process in ending.items()), seconds, what, every=0.001)
 
 
 class Processes:
@@ -86,7 +99,7 @@ class Processes:
         if name in self.popen:
             self.popen[name].poll()
         pid, started = self.records.get(name, (0, None))
-        return pid if started is not None and start_time(pid) == started else None
+        return pid if alive(pid, started) else None
 
     def running(self):
         return [name for name in self.records if self.pid(name)]

@@ -6,7 +6,7 @@ import signal
 import time
 
 from . import haproxy
-from .processes import signal_pid, start_time
+from .processes import end_pids
 from .wait import until
 
 PROGRAM = "/usr/sbin/haproxy"
@@ -42,11 +42,7 @@ class Proxy:
 
     def end(self, number):
         """Signals every one of its processes, those of before a reload too, and waits until they are gone."""
-        ending = {pid: start_time(pid) for pid in self.pids()}
-        for pid in ending:
-            signal_pid(pid, number)
-        until(lambda: all(start_time(pid) != started for pid, started in ending.items()), 10, "HAProxy's processes end",
-              every=0.002)
+        end_pids(self.pids(), number, 10, "HAProxy's processes end")
         self.processes.reap("haproxy")
 
     def identity(self):

@@ -209,6 +209,23 @@ TEST_CASE("cluster: a switchover that was asked for starts at once, or at its ti
         CHECK(is_leaving(c, "n1", begin + 60s));
         CHECK_FALSE(is_leaving(c, "n1", begin + 75s));
     }
+    SECTION("scheduled for a time that no clock of nanoseconds holds") {
+        using namespace std::chrono;
+        SECTION("to come") {
+            view.switchover = etcd_http::switchover_record{
+                .leader = "n1", .scheduled_at = sys_days(9999y / 12 / 31) + 23h + 59min, .revision = 7};
+            take_view(c, view, begin, wall_begin);
+            CHECK_FALSE(is_leaving(c, "n1", begin));
+            CHECK(next_change(c, begin) == begin + years(100));
+        }
+        SECTION("gone by") {
+            view.switchover =
+                etcd_http::switchover_record{.leader = "n1", .scheduled_at = sys_days(0y / 1 / 1), .revision = 7};
+            take_view(c, view, begin, wall_begin);
+            CHECK(is_leaving(c, "n1", begin));
+            CHECK(next_change(c, begin) == begin + switchover_lasts);
+        }
+    }
 }
 
 TEST_CASE("cluster: the first yes that was asked for after the key was seen decides, though it says nothing new",

@@ -155,6 +155,7 @@ TEST_CASE("rest body: a wrong type is as good as absent, anything but an object 
     CHECK_FALSE(parse_rest_body("[]"));
     CHECK_FALSE(parse_rest_body("{\"state\": \"running\""));
     CHECK_FALSE(parse_rest_body("<html>"));
+    CHECK_FALSE(parse_rest_body(std::string_view("{}\0<html>", 9)));
 }
 
 TEST_CASE("rest body: nesting without end is refused", "[health]") {

@@ -22,7 +22,8 @@ desired_slot want(const runtime_api::slot& s, admin_state state, std::optional<r
             .weight = weight,
             .check = check,
             .cut = cut,
-            .why = "test"};
+            .why = "test",
+            .until = {}};
 }
 
 std::string text(const std::vector<planned>& steps) {

@@ -287,6 +287,7 @@ TEST_CASE("slot map: an answer that is not a slot map is refused as a whole, wit
         {"an object", "{}", "the slot map is not a JSON array of slots"},
         {"cut off", "[{" + least, "the slot map is not a JSON array of slots"},
         {"more behind it", "[] []", "the slot map is not a JSON array of slots"},
+        {"a NUL, and more behind it", std::string("[]\0 []", 6), "the slot map is not a JSON array of slots"},
         {"not UTF-8", "[\"\xff\"]", "the slot map is not a JSON array of slots"},
         {"a number that overflows", "[1e999]", "the slot map is not a JSON array of slots"},
         {"nested too deeply", std::string(1000000, '['), "the slot map is not a JSON array of slots"},

@@ -27,7 +27,6 @@ from load import Load  # noqa: E402
 EVENTS = ["switchover", "crash", "join and leave", "reload"]
 NODES = 4  # the last one joins and leaves
 NOTICE = 12  # seconds from the announcement of a leave to the stop: more than HAProxy's checks need
-READ_ONLY = "25006"
 
 
 class LeaderKey:
@@ -133,7 +132,9 @@ class Bench:
 
     def settle(self, load):
         """The cluster is complete and the system serves writes on the leader, and reads."""
-        self.lab.wait_complete(120)
+        anew = self.lab.wait_complete()
+        if anew:
+            print(f"made anew, for they did not come back: {', '.join(anew)}", flush=True)
         leader, since = self.lab.leader(), time.monotonic()
         until(lambda: any(line["kind"] == "write" and line["start"] >= since for line in load.served(leader, since)), 90,
               f"{leader.name} serves a write", every=0.1)
@@ -163,7 +164,7 @@ class Bench:
                 self.failures.append({"round": number, "system": system.name, "event": event, "kind": kind,
                                       "start": round(line["start"] - begun, 4), "end": round(line["end"] - begun, 4),
                                       "phase": line["phase"], "code": line["code"], "error": line["error"]})
-        row["wrongly routed writes"] = sum(line["code"] == READ_ONLY for line in lines)
+        row["wrongly routed writes"] = sum(line["code"] == clients.READ_ONLY for line in lines)
         row["commands"] = system.commands() - commands
         row["reloads"] = system.reloads() - reloads
         row |= report.own_times(system.log()[log:])

@@ -19,9 +19,10 @@ from lab.wait import Late, until
 
 TOLD = 0.5  # seconds from a new leader key in etcd to the last write and the last session on the old leader
 LATE_NEWS = 1.0  # seconds by which we may see a leader key later than the agent did
+REWIND = 10.0  # seconds that a replica which says yes may be behind the leader's timeline and wait (rewind_hold)
+OBSERVED_WITHIN = 1.5  # seconds: what is asked ten times a second, and may take one to answer
 UNFIT_FOR = 3.0  # seconds of 503 after which nobody may be sent to read there: two probes, and a drain
 RECOVERY = 6.0  # seconds after which the agent knows and acts again: its full read of etcd, every 5 s
-READ_ONLY = "25006"
 
 
 class Keys:
@@ -96,7 +97,7 @@ def changes_of(node):
     def question():
         status = node.get("/replica", timeout=1)[0]
         return None if status is None else status == 200
-    return Observer(question, period=0.25)
+    return Observer(question, period=0.1)
 
 
 def ask_leader(lab, statement, *values):
@@ -169,7 +170,7 @@ class Checks:
             row[f"failed {kind}s, port closed"] = len(own)
             row[f"longest {kind}"] = max((line["end"] - line["start"] for line in lines
                                           if line["kind"] == kind and line["ok"]), default=0.0)
-        row["wrongly routed"] = sum(line["code"] == READ_ONLY for line in lines)
+        row["wrongly routed"] = sum(line["code"] == clients.READ_ONLY for line in lines)
         cut = [line for line in lines if self.is_cut(line)]
         row["sessions cut"] = len(cut)
         row["on the leader that stayed"] = sum(self.stays_leader(line, whole) for line in cut)
@@ -201,6 +202,15 @@ class Checks:
         """Whether the agent could know and act all the time between the two."""
         return not any(begin <= till and since <= end for begin, end in self.blind)
 
+    def excused(self, at):
+        """Whether an operator's hand has just routed as it pleased."""
+        return any(begin <= at <= end for begin, end in self.world.excused)
+
+    def away(self, address, since, till):
+        """Whether the agent or HAProxy could not reach the node at some time between the two, or just before."""
+        return any(where == address and begin <= till and (end is None or since <= end + RECOVERY)
+                   for begin, end, where in self.lab.away)
+
     def writes(self, lines):
         written = [line for line in lines if line["ok"] and line["id"]]
         for line in written:
@@ -215,7 +225,8 @@ class Checks:
             if node is None or (node.name not in named and self.sees(line["wrote"] - TOLD, line["wrote"])):
                 yield "wrong node", f"a write was served by {line['node']}, the leader key named {named}", line
         for line in lines:
-            if line["code"] == READ_ONLY and self.sees(line["start"], line["end"]):
+            if (line["code"] == clients.READ_ONLY and self.sees(line["start"], line["end"])
+                    and not self.excused(line["start"])):
                 yield "read-only", "a write was sent to a node that takes none", line
         yield from self.two_writers(written)
 
@@ -242,10 +253,13 @@ class Checks:
             since, till, node = line["end"] - UNFIT_FOR, line["end"], line["node"]
             if node not in self.fit:
                 yield "wrong node", f"a read was served by {node}", line
-            elif held(self.fit[node].changes, False, since, till) and self.sees(since, till):
-                others = [other for other, observer in self.fit.items()
-                          if other != node and held(observer.changes, True, since, till)]
+            elif held(self.fit[node].changes, False, since, till + OBSERVED_WITHIN) and self.sees(since, till):
                 leads = self.nodes[node].name in self.named(since, till)
+                # The leader may serve reads (`fallback: primary`) until another is fit and on its timeline.
+                fit_since = since - REWIND if leads else since
+                others = [other for other, observer in self.fit.items()
+                          if other != node and held(observer.changes, True, fit_since, till)
+                          and not self.away(other, fit_since, till)]
                 if others or not leads:
                     yield "unfit reader", f"a read was served by {node}, which has said no for {UNFIT_FOR:.0f} s", line
 
@@ -313,7 +327,7 @@ class Checks:
             self.counts["slots sampled"] = line.get("samples", self.counts["slots sampled"])
             if "violation" not in line or line["violation"].startswith("HAProxy's socket"):
                 continue
-            if not any(begin <= line["t"] <= end for begin, end in self.world.excused):
+            if not self.excused(line["t"]):
                 yield "slots", line["violation"], line
 
     def lost(self, everything=False):

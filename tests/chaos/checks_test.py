@@ -27,6 +27,7 @@ class Broken(unittest.TestCase):
         self.checks = checks.Checks.__new__(checks.Checks)
         self.checks.nodes = {address: Node(f"node{address[-1]}", address, pathlib.Path("/nowhere")) for address in (A, B)}
         self.checks.fit = {address: types.SimpleNamespace(changes=[(0, False)]) for address in (A, B)}
+        self.checks.lab = types.SimpleNamespace(away=[])
         self.checks.blind, self.checks.rows, self.checks.unchecked = [], {}, set()
         self.checks.counts, self.checks.uncovered = collections.Counter(), 0
         self.checks.last_writes = collections.deque(maxlen=400)
@@ -62,6 +63,10 @@ class Broken(unittest.TestCase):
         self.assertEqual(["read-only"], self.rules(self.checks.writes([write(21, 21.1, B, code="25006")])))
         self.checks.blind = [(20, 30)]
         self.assertEqual([], self.rules(self.checks.writes([write(21, 21.1, B, code="25006")])))
+        self.checks.blind = []
+        self.checks.world.excused = [(20, 22)]
+        self.assertEqual([], self.rules(self.checks.writes([write(21, 21.1, B, code="25006")])))
+        self.assertEqual(["read-only"], self.rules(self.checks.writes([write(23, 23.1, B, code="25006")])))
 
     def test_two_writers(self):
         self.checks.blind = [(0, 100)]  # routing is another rule
@@ -88,9 +93,19 @@ class Broken(unittest.TestCase):
             return [{**write(end - 0.1, end, A), "kind": "read"}]
         self.assertEqual([], self.rules(self.checks.reads(read(32))))
         self.assertEqual(["unfit reader"], self.rules(self.checks.reads(read(34))))
+        self.checks.fit[A].changes.append((35, True))
+        self.assertEqual([], self.rules(self.checks.reads(read(34))))  # it may have said yes before it was asked
+        self.checks.fit[A].changes.pop()
         self.checks.fit[B].changes = [(0, False)]
         self.leads((10, 5, "node1"))  # the fallback
         self.assertEqual([], self.rules(self.checks.reads(read(34))))
+        self.checks.fit[B].changes = [(0, False), (30, True)]
+        self.assertEqual([], self.rules(self.checks.reads(read(42))))  # it may be on an older timeline as yet
+        self.assertEqual(["unfit reader"], self.rules(self.checks.reads(read(44))))
+        self.checks.lab.away = [[10, 20, B]]
+        self.assertEqual(["unfit reader"], self.rules(self.checks.reads(read(44))))
+        self.checks.lab.away = [[10, None, B]]
+        self.assertEqual([], self.rules(self.checks.reads(read(44))))
 
     def lost(self, found):
         list(self.checks.writes([write(15, 15.1, A)]))

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 
-from lab import cluster, haproxy
+from lab import clients, cluster, haproxy
 from lab.processes import family, signal_pid
 from lab.proxy import MASTER
 from lab.wait import Late, until
@@ -63,6 +63,7 @@ class Cluster(cluster.Lab):
         self.processes.groups["haproxy"] = "haproxy"
         self.lives = 0  # of the agent
         self.reloads = []  # when a new worker had the socket
+        self.away = []  # [begin, end or None, address] of nodes that the agent or HAProxy could not reach
 
     # The network
 
@@ -86,14 +87,26 @@ class Cluster(cluster.Lab):
         for a in some:
             for b in others:
                 if a != b:
+                    if b in (self.agent_address, self.proxy_address):
+                        self.away.append([time.monotonic(), None, a])
+                    if a in (self.agent_address, self.proxy_address):
+                        self.away.append([time.monotonic(), None, b])
                     self.drop(f"ip saddr {a} ip daddr {b}")
                     self.drop(f"ip saddr {b} ip daddr {a}")
+
+    def lose(self, *some):
+        """A fifth of these packets is lost until heal()."""
+        for what in some:
+            self.drop(f"{what} numgen random mod 100 < 20")
+        self.away += [[time.monotonic(), None, node.address] for node in self.nodes()]
 
     def drop(self, what):
         subprocess.run(["nft", f"add rule ip chaos cut {what} drop"], check=True)
 
     def heal(self):
         subprocess.run(["nft", "flush chain ip chaos cut"], check=True)
+        for row in self.away:
+            row[1] = row[1] or time.monotonic()
 
     # etcd and Patroni
 
@@ -213,41 +226,34 @@ class Cluster(cluster.Lab):
 
     def wait_whole(self, seconds):
         """Everything runs, every node streams, one standby is synchronous, and HAProxy is in step. Returns the nodes that
-        had to be made anew: Patroni 3.0.2 lets a node be that follows a timeline of its own."""
+        had to be made anew: Patroni 3.0.2 lets a node be that follows a timeline of its own; and it leaves the `sync` key
+        to an operator, see waits_for_a_standby()."""
         deadline = time.monotonic() + seconds
 
         def left():
             return max(1.0, deadline - time.monotonic())
 
         until(self.etcd.healthy, left(), "every member of etcd is healthy", every=0.2)
-        leader = until(self.writable_leader, left(), "a leader takes writes", every=0.1)
-        anew = []
-        for node in self.running_nodes():
-            if node.name == leader.name:
-                continue
-            try:
-                until(lambda: self.at_rest(node), min(90, left()), f"{node.name} streams")
-            except Late:
-                anew.append(node.name)
-                self.make_anew(node)
-                until(lambda: self.at_rest(node), left(), f"{node.name} streams, made anew")
-        until(self.quiet, left(), "a standby is synchronous and HAProxy's slots are in step", every=0.1)
+        until(self.writable_leader, left(), "a leader takes writes", every=0.1)
+        anew = self.wait_complete(patience=90, seconds=left())
+        try:
+            until(self.waits_for_a_standby, min(20, left()), "the leader waits for a standby", every=0.1)
+        except Late:
+            self.etcd.delete(self.key("sync"))
+            anew.append("the sync key")
+            until(self.waits_for_a_standby, left(), "the leader waits for a standby, with a new sync key", every=0.1)
+        until(self.in_step, left(), "HAProxy's slots are in step", every=0.1)
         return anew
 
-    def make_anew(self, node):
-        """What an operator does with a node that does not come back by itself."""
-        self.stop_node(node)
-        shutil.rmtree(node.data, ignore_errors=True)
-        self.start_node(self.number(node))
-
-    def at_rest(self, node):
-        leader = self.writable_leader()
-        return leader and (leader.name == node.name or self.streaming(node))
-
-    def quiet(self):
-        with contextlib.suppress(OSError, ValueError):
+    def waits_for_a_standby(self):
+        """Both in etcd and in PostgreSQL. A Patroni that was started anew beside its running leader empties
+        synchronous_standby_names and leaves it so, whatever the `sync` key says; a leader that stood still, lost its key
+        and took it back at once never claims the `sync` key again (3.0.2). A deleted key helps in both cases."""
+        query = "SELECT count(*) > 0 FROM pg_stat_replication WHERE sync_state = 'sync'"
+        with contextlib.suppress(OSError, ValueError, clients.psycopg2.Error):
             sync, leader = self.synchronous(), self.writable_leader()
-            return (leader and sync.get("leader") == leader.name and sync.get("sync_standby") and self.in_step())
+            return (leader and sync.get("leader") == leader.name and sync.get("sync_standby")
+                    and clients.execute(leader, query)[0][0])
         return False
 
 

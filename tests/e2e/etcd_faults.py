@@ -47,6 +47,8 @@ class EtcdFaults(Faults):
         self.assert_never_wrong(self.sampler)
 
     def inflict(self, fault):
+        self.lab.wait_complete()  # also where the fault before this one has failed
+        self.lab.wait_in_step(30)
         begun = time.monotonic()
         try:
             fault()
@@ -252,6 +254,10 @@ class EtcdFaults(Faults):
             self.assert_slots_stayed(begun)
             self.assert_nobody_noticed(load, f"killed {AWAY / 2:.0f} s ago", begun)
 
+            # A new configuration begins with what was known under the old one.
+            told = self.now()
+            self.lab.processes.signal("pointsman", signal.SIGHUP)
+            self.wait_log("members and slots stay as they are", 20, told)
             answers = running_primary(old)
             self.addCleanup(answers.stop)
             frozen = self.now()
@@ -269,6 +275,7 @@ class EtcdFaults(Faults):
             time.sleep(max(0.0, begun.time + AWAY - time.monotonic()))
             self.assertEqual([], self.cut(load, "kept reader", begun), "readers of the replicas")
             self.back(load, "killed")
+            self.assertEqual([], [line for line in load.records(frozen.time) if line["code"] == clients.READ_ONLY], "misrouted")
         self.figure(f"killed: etcd was away for {time.monotonic() - begun.time:.0f} s")
 
     def killed_without_failsafe(self):

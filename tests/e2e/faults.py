@@ -37,7 +37,8 @@ class Faults(scenario.Scenario):
         """Clients whose kept sessions are all there before the fault, and that are ended after it."""
         load = self.clients(writers=2, readers=2, kept=2, kept_readers=4)
         for kind, count in (("kept write", 2), ("kept read", 4)):
-            until(lambda: sum(line["kind"] == kind for line in load.records()) > 2 * count, 30, f"sessions: {kind}")
+            until(lambda: len({line["by"] for line in load.records() if line["kind"] == kind and line["ok"]}) == count, 30,
+                  f"sessions: {kind}")
         yield load
         load.stop()
 
@@ -51,11 +52,19 @@ class Faults(scenario.Scenario):
             self.assertEqual([], self.cut(load, kind, since))
 
     def assert_slots_stayed(self, since):
-        """But for a replica whose REST API was too slow for its probe, as on a machine that is overloaded: it may be
-        drained, and its sessions last."""
+        """In service or out of it. But for a replica whose REST API was too slow for its probe, as on a machine that is
+        overloaded: it may be drained, and its sessions last."""
         slow = {node.address + ":5432" for node in self.lab.nodes()
                 if f"member {node.name}: /replica unknown" in self.log(since)}
-        changes = [line for line in self.sampler.lines() if line.get("t", 0) >= since.time]
+        ready, changes = set(), []
+        for line in self.sampler.lines():
+            slot = (line.get("backend"), line.get("slot"))
+            before = slot in ready
+            (ready.add if line.get("state") == "ready" else ready.discard)(slot)
+            # A drain of before may end now.
+            ends = not before and line.get("state") in ("drain", "maint")
+            if line.get("t", 0) >= since.time and not ends:
+                changes.append(line)
         self.assertEqual([], [line for line in changes
                               if line.get("backend") != "replicas" or line["address"] not in slow])
 

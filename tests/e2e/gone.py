@@ -23,7 +23,8 @@ class Gone(scenario.Scenario):
         sampler = self.sample()
         load = self.clients()
         old = self.lab.wait_writable()
-        load.wait_served("kept write", old, 0, 20)
+        until(lambda: {line["by"] for line in load.records() if line["kind"] == "kept write" and line["ok"]} == {"k0", "k1"},
+              20, "both sessions are kept")
         key = leader_key(self.lab)
         self.addCleanup(key.stop)
 

@@ -59,7 +59,8 @@ class ByHand(scenario.Scenario):
             "the leader's address in a second slot": (other, f"set server {other} addr {leader.address} port 5432;"
                                                              f"set server {other} state ready"),
             "weight": (replica, f"set server {replica} weight 7"),
-            # Not a weight where none is configured, nor `health down`, which HAProxy's own check undoes.
+            "weight 0": (mine, f"set server {mine} weight 0"),
+            # Not `health down`, which HAProxy's own check undoes.
             "health checks off": (mine, f"disable health {mine}"),
         }
         problems = []

@@ -55,7 +55,7 @@ class OneWriter(scenario.Scenario):
                     f"{wrote - moved:.2f} s later")
         self.check_stale(old, load, moved)
         self.lab.start_node(int(old.name[4:]))
-        self.lab.wait_streaming(old)
+        self.lab.wait_complete()
         self.lab.wait_in_step(30)
         load.stop()
         seen = self.seen(load, "write", f"writers through the crash of {what}")

@@ -129,12 +129,17 @@ TEST_CASE("range: what could pass for fewer keys than there are is refused as a 
         {"empty", ""},
         {"cut", R"({"header":{"cluster_id":"1","revision":"6"},"kvs":[)"},
         {"an array", "[]"},
+        {"a NUL that hides what follows it", range_body("") + std::string("\0{", 2)},
         {"no header", R"({"kvs":[]})"},
         {"no revision", R"({"header":{"cluster_id":"1"}})"},
         {"no cluster", R"({"header":{"revision":"6"}})"},
         {"header of a wrong type", R"({"header":[1]})"},
         {"revision that is no number", R"({"header":{"cluster_id":"1","revision":"6x"}})"},
         {"revision out of range", R"({"header":{"cluster_id":"1","revision":"99999999999999999999"}})"},
+        {"revision after which there is none", R"({"header":{"cluster_id":"1","revision":"9223372036854775807"}})"},
+        {"negative revision", R"({"header":{"cluster_id":"1","revision":-6}})"},
+        {"key of a revision after which there is none",
+         range_body(R"(,"kvs":[{"key":"YQ==","mod_revision":"9223372036854775807"}],"count":"1")")},
         {"kvs of a wrong type", range_body(R"(,"kvs":{},"count":"1")")},
         {"key of a wrong type", range_body(R"(,"kvs":[{"key":7,"mod_revision":"2"}],"count":"1")")},
         {"key that is no base64", range_body(R"(,"kvs":[{"key":"?","mod_revision":"2"}],"count":"1")")},
@@ -225,6 +230,15 @@ TEST_CASE("watch: a cancellation says why", "[codec]") {
     CHECK(cancellation(*message).kind == kind);
 }
 
+TEST_CASE("watch: a revision of the store that cannot be followed by another is none", "[codec]") {
+    for (const char* revision : {"9223372036854775807", "-1"}) {
+        const auto message =
+            parse_watch(R"({"result":{"header":{"cluster_id":"36","revision":")" + std::string(revision) + R"("}}})");
+        REQUIRE(message);
+        CHECK(message->header.revision == 0);
+    }
+}
+
 TEST_CASE("watch: the error object of any version ends it", "[codec]") {
     for (
         const char* text :
@@ -247,6 +261,9 @@ TEST_CASE("watch: a message that cannot be read is refused as a whole", "[codec]
         {"event of a wrong type", R"({"result":{"events":[7]}})"},
         {"event without a key", R"({"result":{"events":[{"type":"PUT"}]}})"},
         {"event without a revision", R"({"result":{"events":[{"kv":{"key":"YQ=="}}]}})"},
+        {"event of a negative revision", R"({"result":{"events":[{"kv":{"key":"YQ==","mod_revision":"-2"}}]}})"},
+        {"event of a revision after which there is none",
+         R"({"result":{"events":[{"kv":{"key":"YQ==","mod_revision":9223372036854775807}}]}})"},
         {"unknown type", R"({"result":{"events":[{"type":"MOVE","kv":{"key":"YQ==","mod_revision":"2"}}]}})"},
         {"type of a wrong type", R"({"result":{"events":[{"type":1,"kv":{"key":"YQ==","mod_revision":"2"}}]}})"},
         {"error of a wrong type", R"({"error":7})"},

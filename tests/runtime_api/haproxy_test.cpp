@@ -287,7 +287,11 @@ TEST_CASE("haproxy: statistics count the sessions of a slot, and shutdown_sessio
     user.connect(local::endpoint(dir.path("front.sock")));
     auto served = server.accept();
 
-    const auto before = run(agent.context, agent.haproxy.statistics());
+    // HAProxy counts the session a moment after it has connected to the slot.
+    const auto deadline = std::chrono::steady_clock::now() + 5s;
+    auto before = run(agent.context, agent.haproxy.statistics());
+    while (before && before->size() == 1 && (*before)[0].sessions == 0 && std::chrono::steady_clock::now() < deadline)
+        before = run(agent.context, agent.haproxy.statistics());
     REQUIRE(before);
     REQUIRE(before->size() == 1);
     CHECK((*before)[0].backend == "primary");

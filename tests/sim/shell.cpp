@@ -36,11 +36,6 @@ std::optional<int> host_number(const std::string& ip) {
 
 } // namespace
 
-struct shell::prober {
-    prober(scheduler& clock, const time_point* frozen_until) : bell(clock, frozen_until) {}
-    alarm bell;
-};
-
 shell::shell(world& w)
     : w_(w), clock_(w.clock), checks_(agent::checks_of(w.settings)), cache_(w.store.endpoints()),
       watch_ends_(clock_, &frozen_until_), reason_(clock_, &frozen_until_), rules_changed_(clock_, &frozen_until_),
@@ -168,7 +163,7 @@ void shell::take_keys() {
             return "the leader key names " + (cluster_.leader ? cluster_.leader->name : std::string("nobody"));
         });
         for (auto& [key, loop] : probers_)
-            loop->bell.ring();
+            loop->ring();
     } else {
         for (const std::string& name : change.probe)
             wake_probers(name);
@@ -209,7 +204,7 @@ void shell::start_probers() {
             const auto [it, is_new] = probers_.try_emplace({name, path});
             if (!is_new)
                 continue;
-            it->second = std::make_unique<prober>(clock_, &frozen_until_);
+            it->second = std::make_unique<alarm>(clock_, &frozen_until_);
             tasks_.spawn(probe_loop(name, path));
         }
     }
@@ -218,7 +213,7 @@ void shell::start_probers() {
 void shell::wake_probers(const std::string& member) {
     for (auto& [key, loop] : probers_) {
         if (key.first == member)
-            loop->bell.ring();
+            loop->ring();
     }
 }
 
@@ -237,8 +232,8 @@ std::optional<int> shell::port_of(const std::string& member) const {
 routine<> shell::probe_loop(std::string member, std::string path) {
     const auto key = std::pair(member, path);
     while (cluster_.members.contains(member)) {
-        prober& self = *probers_.at(key);
-        self.bell.rung = false;
+        alarm& self = *probers_.at(key);
+        self.rung = false;
         duration delay = not_probeable_wait;
         if (const auto host = host_of(member)) {
             const auto port = port_of(member);
@@ -258,10 +253,10 @@ routine<> shell::probe_loop(std::string member, std::string path) {
             const auto exact = next_delay(member, path);
             delay = exact + (exact * static_cast<int>(w_.chance.below(21)) - exact * 10) / 100;
         }
-        if (self.bell.rung)
+        if (self.rung)
             continue;
         const auto next = clock_.now() + delay;
-        co_await self.bell.until(next);
+        co_await self.until(next);
     }
     probers_.erase(key);
 }

@@ -1,4 +1,4 @@
-// The agent: the real pure core, with its I/O shells (cluster_watch, gateway, reconciler, old_workers, state_keeper)
+// The agent: the real pure core, with its I/O shells (cluster_watch, gateway, reconciler, old_workers, file_keeper)
 // played in simulated time, as thin as they are and in the same order.
 #pragma once
 
@@ -34,8 +34,6 @@ public:
     time_point store_since() const { return store_since_; } // since when this store of etcd's is followed
 
 private:
-    struct prober;
-
     // gateway
     routine<> follow();
     routine<bool> refresh(std::size_t endpoint);
@@ -54,7 +52,7 @@ private:
     std::optional<int> port_of(const std::string& member) const;
     duration next_delay(const std::string& member, const std::string& path);
 
-    // reconciler, state_keeper, old_workers
+    // reconciler, file_keeper, old_workers
     void wake() { reason_.ring(); }
     routine<> reconcile();
     routine<agent::todo> carry_out(agent::todo what);
@@ -69,7 +67,7 @@ private:
 
     agent::cluster cluster_;
     std::set<agent::check> checks_;
-    std::map<std::pair<std::string, std::string>, std::unique_ptr<prober>> probers_;
+    std::map<std::pair<std::string, std::string>, std::unique_ptr<alarm>> probers_;
 
     etcd_http::key_cache cache_;
     std::shared_ptr<etcd::watch> watch_;
