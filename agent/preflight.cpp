@@ -200,14 +200,17 @@ std::vector<finding> judge_members(std::span<const member_seen> members) {
 }
 
 std::string render(std::span<const finding> findings) {
-    const auto safe = [](const std::string& text) { return terminal_text(text, longest_line).text; };
+    const auto safe = [](std::string_view text) { return terminal_text(text, longest_line).text; };
     std::string text;
     for (const finding& f : findings) {
         text += fmt::format("{} {}: {}\n", label(f.how), safe(f.about), safe(f.what));
         if (!f.meaning.empty())
             text += fmt::format("        {}\n", safe(f.meaning));
-        if (!f.mend.empty())
-            text += fmt::format("        mend  {}\n", safe(f.mend));
+        for (std::string_view rest = f.mend; !rest.empty();) {
+            const auto line = rest.substr(0, rest.find('\n'));
+            text += fmt::format("        mend  {}\n", safe(line));
+            rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+        }
     }
     const auto count = [findings](severity how) { return std::ranges::count(findings, how, &finding::how); };
     const auto wrong = count(severity::wrong) + count(severity::silent);

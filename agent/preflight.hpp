@@ -30,7 +30,7 @@ struct finding {
     std::string about; // "backend primary"
     std::string what;
     std::string meaning{};
-    std::string mend{};
+    std::string mend{}; // a line each
 
     friend bool operator==(const finding&, const finding&) = default;
 };

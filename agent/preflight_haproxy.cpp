@@ -10,6 +10,7 @@
 #include <charconv>
 #include <chrono>
 #include <filesystem>
+#include <set>
 #include <string_view>
 #include <tuple>
 
@@ -239,7 +240,7 @@ public:
         if (backend->second.mode != "tcp")
             wrong(fmt::format("mode is {}, not tcp", backend->second.mode),
                   "HAProxy waits for requests of a protocol that PostgreSQL does not speak.", "mode tcp");
-        judge_slots();
+        judge_slots(section);
         judge_weights(backend->second, section);
         judge_hold(backend->second, section);
         if (section)
@@ -286,10 +287,12 @@ private:
 
     void wrong_slots(const std::vector<std::string>& names, std::string_view what, std::string meaning) {
         if (!names.empty())
-            wrong(fmt::format("{}: {}", what, listed(names)), std::move(meaning), slots_line());
+            wrong(fmt::format("{}: {}", what,
+                              names.size() == slots_.size() ? fmt::format("all {}", names.size()) : listed(names)),
+                  std::move(meaning), slots_line());
     }
 
-    void judge_slots() {
+    void judge_slots(const cfg_section* section) {
         using runtime_api::declared_server;
         if (slots_.empty()) {
             wrong("no slot", "No member can be served.", slots_line());
@@ -312,13 +315,10 @@ private:
             "with another role.");
         wrong_slots(slots_that([](const declared_server& s) { return !s.checked; }), "slots without `check`",
                     "While the agent is not there, nobody takes a dead or demoted node out.");
-        wrong_slots(slots_that([](const declared_server& s) { return s.checked && s.check_port == 0; }),
-                    "slots without `check port`",
-                    "HAProxy asks PostgreSQL's own port for a health path and finds every member down.");
         wrong_slots(slots_that([](const declared_server& s) { return s.own_check_address; }),
                     "slots with a check address of their own (`addr`)",
                     "Their check does not follow their address: another node's answers decide.");
-        judge_check_port();
+        judge_check_port(section);
 
         const std::size_t usable =
             slots_.size() - slots_that([](const declared_server& s) { return !s.addressable; }).size();
@@ -332,23 +332,41 @@ private:
                 "A member that joins is not served before one of these has left.", slots_line());
     }
 
-    // The REST API of a member that is on another port than the check.
-    void judge_check_port() {
-        if (!view_ || slots_.front()->check_port == 0)
-            return;
-        const std::uint32_t port = slots_.front()->check_port;
-        std::vector<std::string> names;
-        unsigned other = 0;
-        for (const auto& [name, record] : view_->members) {
-            if (record.rest && record.rest->where.port != port) {
-                names.push_back(name);
-                other = record.rest->where.port;
+    // What HAProxy does now, and what it is to do by its files: it takes even the check's port from the state file
+    // (facts 5.1), so that a change of it in haproxy.cfg alone has no effect.
+    void judge_check_port(const cfg_section* section) {
+        std::set<std::uint32_t> ports; // 0: that of the address
+        for (const auto* slot : slots_) {
+            if (slot->checked)
+                ports.insert(slot->check_port);
+        }
+        if (section) {
+            for (const cfg_server& server : servers_of(*section)) {
+                const std::string* port = value_of(server.options, "port");
+                std::uint32_t number = 0;
+                if (port)
+                    std::from_chars(port->data(), port->data() + port->size(), number);
+                if (server.name != runtime_api::hold_server && has_word(server.options, "check"))
+                    ports.insert(number);
             }
         }
-        if (!names.empty())
-            wrong(fmt::format("`check port {}` is not the port of the REST API of {}", port, listed(names)),
-                  "HAProxy's check finds it down: its sessions are cut as soon as it gets its slot.",
-                  haproxy_line::slots(pool_, tls_, slots_.size(), other));
+        for (const std::uint32_t port : ports) {
+            std::vector<std::string> elsewhere;
+            unsigned rest_port = 8008;
+            for (const auto& [name, record] : view_ ? view_->members : decltype(view_->members)()) {
+                if (record.rest && record.rest->where.port != port) {
+                    elsewhere.push_back(name);
+                    rest_port = record.rest->where.port;
+                }
+            }
+            const std::string mend = haproxy_line::slots(pool_, tls_, slots_.size(), rest_port);
+            if (port == 0)
+                wrong("slots without `check port`",
+                      "HAProxy asks PostgreSQL's own port for a health path and finds every member down.", mend);
+            else if (!elsewhere.empty())
+                wrong(fmt::format("`check port {}` is not the port of the REST API of {}", port, listed(elsewhere)),
+                      "HAProxy's check finds it down: its sessions are cut as soon as it gets its slot.", mend);
+        }
     }
 
     void judge_weights(const runtime_api::backend_statistics& backend, const cfg_section* section) {
@@ -562,8 +580,10 @@ private:
 // The same mistake in several pools, mostly one in `defaults`, is told once.
 void add_of_pool(findings& all, finding f, std::size_t first) {
     for (std::size_t i = first; f.how != severity::well && i != all.size(); ++i) {
-        if (all[i].how == f.how && all[i].what == f.what && all[i].meaning == f.meaning && all[i].mend == f.mend) {
+        if (all[i].how == f.how && all[i].what == f.what && all[i].meaning == f.meaning) {
             all[i].about += ", " + f.about.substr(f.about.find(' ') + 1);
+            if (all[i].mend != f.mend)
+                all[i].mend += '\n' + f.mend;
             return;
         }
     }
