@@ -277,7 +277,9 @@ int check_command(const config::settings& settings, const std::string& path) {
     for (const auto& cluster : settings.clusters)
         pools += cluster.pools.size();
     std::vector<finding> found = {
-        {severity::well, path, fmt::format("{} cluster(s), {} pool(s)", settings.clusters.size(), pools)}};
+        {severity::well, path,
+         fmt::format("{} cluster{}, {} pool{}", settings.clusters.size(), settings.clusters.size() == 1 ? "" : "s",
+                     pools, pools == 1 ? "" : "s")}};
 
     asio::io_context context(1);
     task_group parts(context.get_executor());

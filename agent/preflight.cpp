@@ -36,6 +36,12 @@ std::string mend_of_endpoint(etcd_http::errc kind) {
     }
 }
 
+// What failed names whom it asked, and so does the finding.
+std::string without(const std::string& peer, const std::string& detail) {
+    const std::string prefix = peer + ": ";
+    return detail.starts_with(prefix) ? detail.substr(prefix.size()) : detail;
+}
+
 std::string names(const std::set<std::string>& all) {
     std::string text;
     for (const std::string& name : all)
@@ -50,7 +56,8 @@ void judge_endpoint(std::vector<finding>& found, const config::settings& setting
         const bool answered = endpoint.failed->kind == etcd_http::errc::denied ||
                               endpoint.failed->kind == etcd_http::errc::unauthorised ||
                               endpoint.failed->kind == etcd_http::errc::unusable;
-        found.push_back({others_answer || answered ? severity::wrong : severity::silent, about, endpoint.failed->detail,
+        found.push_back({others_answer || answered ? severity::wrong : severity::silent, about,
+                         without(about, endpoint.failed->detail),
                          others_answer
                              ? "The agent goes on with the other endpoints; there is one less to lose."
                              : "An agent that starts now knows no member and leaves the slots to HAProxy's own checks.",
@@ -175,7 +182,7 @@ std::vector<finding> judge_members(std::span<const member_seen> members) {
         bool well = true;
         for (const auto& [path, answer] : member.answers) {
             if (!answer.status) {
-                wrong(fmt::format("{}: {}", path, answer.detail),
+                wrong(fmt::format("{}: {}", path, without(member.where, answer.detail)),
                       "patroni.yml: restapi.listen and restapi.connect_address; a firewall; for https: "
                       "clusters.probe.tls "
                       "in pointsman.yml");

@@ -332,6 +332,17 @@ private:
                 "A member that joins is not served before one of these has left.", slots_line());
     }
 
+    std::vector<std::pair<std::string, std::uint16_t>> rest_ports() const {
+        std::vector<std::pair<std::string, std::uint16_t>> ports;
+        if (!view_)
+            return ports;
+        for (const auto& [name, record] : view_->members) {
+            if (record.rest)
+                ports.emplace_back(name, record.rest->where.port);
+        }
+        return ports;
+    }
+
     // What HAProxy does now, and what it is to do by its files: it takes even the check's port from the state file
     // (facts 5.1), so that a change of it in haproxy.cfg alone has no effect.
     void judge_check_port(const cfg_section* section) {
@@ -353,11 +364,11 @@ private:
         for (const std::uint32_t port : ports) {
             std::vector<std::string> elsewhere;
             unsigned rest_port = 8008;
-            for (const auto& [name, record] : view_ ? view_->members : decltype(view_->members)()) {
-                if (record.rest && record.rest->where.port != port) {
-                    elsewhere.push_back(name);
-                    rest_port = record.rest->where.port;
-                }
+            for (const auto& [name, rest] : rest_ports()) {
+                if (rest == port)
+                    continue;
+                elsewhere.push_back(name);
+                rest_port = rest;
             }
             const std::string mend = haproxy_line::slots(pool_, tls_, slots_.size(), rest_port);
             if (port == 0)
@@ -475,8 +486,9 @@ private:
                   "node out.",
                   haproxy_line::check(pool_));
         else if (plain_name(*path) != plain_name(wanted))
-            wrong(fmt::format("HAProxy checks {}, which contradicts the agent's {}", *path, pool_.check),
-                  "It cuts the sessions of slots that the agent keeps, or keeps those that the agent cuts.",
+            wrong(fmt::format("HAProxy checks {}, not {}", *path, wanted),
+                  "It contradicts the agent: cuts the sessions of slots that the agent keeps, or keeps those that it "
+                  "cuts.",
                   haproxy_line::check(pool_));
     }
 
@@ -597,7 +609,7 @@ std::vector<finding> judge_haproxy(const config::settings& settings, const hapro
     findings found;
     if (haproxy.failed) {
         found.push_back(
-            {severity::silent, "haproxy", haproxy.failed->detail,
+            {severity::silent, "HAProxy", haproxy.failed->detail,
              "The agent cannot set a slot: whoever leads, HAProxy goes on with what it has.",
              "systemctl status haproxy; haproxy.cfg, global: " + haproxy_line::stats_socket(settings.haproxy)});
         return found;

@@ -36,7 +36,7 @@ MISTAKES = {
     "no hold": (("    tcp-request content lua.hold", "    # tcp-request content lua.hold"), "no `tcp-request content lua.hold`"),
     "no hold server": (("    server hold ", "    # server hold "), "no server `hold`"),
     "sessions stay": ((" on-marked-down shutdown-sessions", ""), "slots without `on-marked-down shutdown-sessions`"),
-    "another check": (("httpchk HEAD /master", "httpchk HEAD /replica"), "HAProxy checks /replica, which contradicts the agent's"),
+    "another check": (("httpchk HEAD /master", "httpchk HEAD /replica"), "HAProxy checks /replica, not /master"),
     "retries": (("    retries 40\n", ""), "`retries 3` (the default)"),
     "redispatch": (("option redispatch 1", "option redispatch"), "no `option redispatch 1`"),
 }
