@@ -29,15 +29,18 @@ struct page {
 
 using pages = std::map<std::string, page>; // by path
 
+// Server-sent events: the text of the next one, twice a second.
+using streams = std::map<std::string, std::function<std::string()>>; // by path
+
 class api {
 public:
     // Binds at once; throws std::runtime_error with the address where that fails.
-    api(const boost::asio::any_io_executor& executor, const config::listen_address& where, pages served);
+    api(const boost::asio::any_io_executor& executor, const config::listen_address& where, pages served, streams live);
     ~api();
     api(const api&) = delete;
     api& operator=(const api&) = delete;
 
-    // Until cancelled. Serves a bounded number of connections, each bounded in time.
+    // Until cancelled. Serves a bounded number of connections, each bounded in time: a browser opens a stream anew.
     boost::asio::awaitable<void> run();
 
 private:
@@ -47,6 +50,7 @@ private:
 
     std::unique_ptr<listener> listener_;
     pages served_;
+    streams live_;
     task_group tasks_;
 };
 

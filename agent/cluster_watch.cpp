@@ -1,11 +1,14 @@
 #include "agent/cluster_watch.hpp"
 
 #include "agent/alarm.hpp"
+#include "agent/journal.hpp"
+#include "agent/log.hpp"
 #include "agent/metrics.hpp"
 
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -42,10 +45,10 @@ bool same_place(const probe_target& a, const probe_target& b) {
 } // namespace
 
 cluster_watch::cluster_watch(const asio::any_io_executor& executor, const config::cluster_settings& settings,
-                             etcd_http::gateway_settings etcd, etcd_http::tls_context probe_tls, metrics& counted,
-                             std::function<void()> changed)
+                             etcd_http::gateway_settings etcd, etcd_http::tls_context probe_tls, journal& told,
+                             metrics& counted, std::function<void()> changed)
     : executor_(executor), settings_(settings), prefix_(config::key_prefix(settings)),
-      poll_interval_(etcd.poll_interval), gateway_(std::move(etcd)), probe_tls_(std::move(probe_tls)),
+      poll_interval_(etcd.poll_interval), gateway_(std::move(etcd)), probe_tls_(std::move(probe_tls)), journal_(told),
       metrics_(counted), changed_(std::move(changed)), checks_(checks_of(settings)), tasks_(executor) {}
 
 cluster_watch::~cluster_watch() = default;
@@ -74,23 +77,25 @@ void cluster_watch::take_keys(const etcd_http::key_snapshot& snapshot) {
     const auto view = etcd_http::parse_cluster(snapshot.keys, prefix_, snapshot.revision);
     const bool first = store_ == 0;
     if (!first && snapshot.store != store_)
-        spdlog::warn("cluster {}: another store of etcd is followed from now on: revision {} of cluster {}",
-                     settings_.scope, snapshot.revision, snapshot.cluster_id);
+        tell(severity::warning, "etcd",
+             fmt::format("another store of etcd is followed from now on: revision {} of cluster {}", snapshot.revision,
+                         snapshot.cluster_id));
     store_ = snapshot.store;
     const auto members_before = cluster_.members.size();
     const view_change change = take_view(cluster_, view, now(), std::chrono::system_clock::now());
     if (first) {
         cluster_.confirmed = now();
-        spdlog::info("cluster {}: read from etcd: {} members, leader {}", settings_.scope, cluster_.members.size(),
-                     cluster_.leader ? printable(cluster_.leader->name) : "none");
+        tell(severity::info, "etcd",
+             fmt::format("read from etcd: {} members, leader {}", cluster_.members.size(),
+                         cluster_.leader ? printable(cluster_.leader->name) : "none"));
         if (cluster_.members.empty())
-            spdlog::warn("cluster {}: no members under {}: every slot stays as it is until there are some",
-                         settings_.scope, prefix_);
+            tell(severity::warning, "etcd",
+                 fmt::format("no members under {}: every slot stays as it is until there are some", prefix_));
     } else {
         if (change.leader)
             report_leader();
         if (cluster_.members.size() > members_before)
-            spdlog::info("cluster {}: {} members now", settings_.scope, cluster_.members.size());
+            tell(severity::info, "etcd", fmt::format("{} members now", cluster_.members.size()));
     }
     report_refusals(view.refusals);
     refresh_addresses();
@@ -105,42 +110,52 @@ void cluster_watch::take_keys(const etcd_http::key_snapshot& snapshot) {
     changed_();
 }
 
-void cluster_watch::report_leader() const {
+void cluster_watch::report_leader() {
     if (cluster_.leader)
-        spdlog::info("cluster {}: the leader key names {} (term {})", settings_.scope, printable(cluster_.leader->name),
-                     cluster_.leader->term);
+        tell(severity::info, "leader",
+             fmt::format("the leader key names {} (term {})", printable(cluster_.leader->name), cluster_.leader->term));
     else
-        spdlog::warn("cluster {}: the leader key is gone; {} keeps its slot while its node says yes", settings_.scope,
-                     cluster_.last_leader ? printable(*cluster_.last_leader) : "nobody");
+        tell(severity::warning, "leader",
+             fmt::format("the leader key is gone; {} keeps its slot while its node says yes",
+                         cluster_.last_leader ? printable(*cluster_.last_leader) : "nobody"));
+}
+
+void cluster_watch::tell(severity how, std::string kind, std::string text, std::string member) {
+    const std::string of_member = member.empty() ? "" : "member " + member + ": ";
+    log({{how, fmt::format("cluster {}: {}{}", settings_.scope, of_member, text)}});
+    journal_.add({.how = how,
+                  .kind = std::move(kind),
+                  .scope = settings_.scope,
+                  .member = std::move(member),
+                  .text = std::move(text)});
 }
 
 void cluster_watch::etcd_confirmed() {
     cluster_.confirmed = now();
-    if (!etcd_trouble_.empty()) {
-        spdlog::info("cluster {}: etcd answers again", settings_.scope);
-        etcd_trouble_.clear();
-        etcd_gone_back_ = false;
-    }
+    if (const auto lasted = etcd_trouble_.over(now()))
+        tell(severity::info, "etcd", "etcd answers again, " + *lasted);
+    etcd_gone_back_ = false;
 }
 
 void cluster_watch::etcd_failed(const etcd_http::failure& why) {
-    if (etcd_trouble_ == why.detail)
-        return;
+    const auto told = etcd_trouble_.seen(printable(why.detail, 300), now());
     // A store that was wiped or restored comes after an etcd that was away: that is worth a line whatever was told
     // before.
     const bool gone_back = why.kind == etcd_http::errc::gone_back;
-    if (gone_back && !etcd_gone_back_)
-        spdlog::error(
-            "cluster {}: {}: etcd was wiped, restored or replaced; members and slots stay as they are, and the new "
-            "store is followed when nothing else has answered for {} s",
-            settings_.scope, printable(why.detail, 300), etcd_http::key_cache::trial.count());
-    else if (etcd_trouble_.empty())
-        spdlog::warn("cluster {}: {}; members and slots stay as they are, roles are followed by probes, trying on",
-                     settings_.scope, printable(why.detail, 300));
-    else
-        spdlog::debug("cluster {}: {}", settings_.scope, printable(why.detail, 300));
+    if (gone_back && !etcd_gone_back_) {
+        tell(severity::error, "etcd",
+             fmt::format("{}: etcd was wiped, restored or replaced; members and slots stay as they are, and the new "
+                         "store is followed when nothing else has answered for {} s",
+                         etcd_trouble_.text(), etcd_http::key_cache::trial.count()));
+    } else if (told) {
+        const std::string text =
+            told->text + "; members and slots stay as they are, roles are followed by probes, trying on";
+        if (told->news)
+            tell(severity::warning, "etcd", text);
+        else
+            log({{severity::warning, fmt::format("cluster {}: {}", settings_.scope, text)}});
+    }
     etcd_gone_back_ = etcd_gone_back_ || gone_back;
-    etcd_trouble_ = why.detail;
 }
 
 void cluster_watch::report_refusals(const std::vector<etcd_http::refusal>& refusals) {
@@ -157,12 +172,11 @@ void cluster_watch::report_refusals(const std::vector<etcd_http::refusal>& refus
     for (const auto& [name, reason] : reasons) {
         const auto it = refused_.find(name);
         if (it == refused_.end() || it->second != reason)
-            spdlog::warn("cluster {}: refused of member '{}': {}; the other members are served", settings_.scope, name,
-                         reason);
+            tell(severity::warning, "member", fmt::format("refused: {}; the other members are served", reason), name);
     }
     for (const auto& [name, reason] : refused_) {
         if (!reasons.contains(name))
-            spdlog::info("cluster {}: member '{}' is in order again", settings_.scope, name);
+            tell(severity::info, "member", "in order again", name);
     }
     refused_ = std::move(reasons);
 }
@@ -174,8 +188,7 @@ asio::awaitable<void> cluster_watch::housekeeping() {
         co_await timer.async_wait(asio::use_awaitable);
         refresh_addresses();
         for (const std::string& name : forget_absent(cluster_, now())) {
-            spdlog::info("cluster {}: member {} is gone from etcd and from its node; its slot is free", settings_.scope,
-                         printable(name));
+            tell(severity::info, "member", "gone from etcd and from its node; its slot is free", printable(name));
             wake_probers(name); // so that its loops see that it is gone
             changed_();
         }
@@ -191,8 +204,9 @@ void cluster_watch::refresh_addresses() {
         if (connect == m.connect && proxy == m.proxy)
             continue;
         if (m.connect)
-            spdlog::info("cluster {}: member {} moved from {} to {}", settings_.scope, printable(name),
-                         to_string(*m.connect), connect ? to_string(*connect) : "nowhere");
+            tell(severity::info, "member",
+                 fmt::format("moved from {} to {}", to_string(*m.connect), connect ? to_string(*connect) : "nowhere"),
+                 printable(name));
         set_addresses(m, std::move(connect), std::move(proxy));
         wake_probers(name);
         changed_();
@@ -237,15 +251,15 @@ asio::awaitable<void> cluster_watch::resolve_name(std::string host) {
     name.asked = now();
     if (answer.has_value()) {
         if (!name.trouble.empty())
-            spdlog::info("cluster {}: host name {} resolves again", settings_.scope, host);
+            tell(severity::info, "member", fmt::format("host name {} resolves again", host));
         name.trouble.clear();
         name.addresses = std::move(*answer);
     } else {
         if (name.trouble.empty())
-            spdlog::warn("cluster {}: {}; {}, trying again every {} s", settings_.scope,
-                         printable(answer.error().detail, 200),
-                         name.addresses.empty() ? "its member is not served" : "its last address stays in use",
-                         std::chrono::seconds(name_retry).count());
+            tell(severity::warning, "member",
+                 fmt::format("{}; {}, trying again every {} s", printable(answer.error().detail, 200),
+                             name.addresses.empty() ? "its member is not served" : "its last address stays in use",
+                             std::chrono::seconds(name_retry).count()));
         name.trouble = answer.error().detail;
     }
     refresh_addresses();
@@ -331,8 +345,10 @@ void cluster_watch::take_outcome(const std::string& name, const std::string& pat
     metrics_.count_probe(settings_.scope, is_answer(o), o.received - o.sent);
     for (const check& what : change.turned) {
         const health& h = cluster_.members.at(name).probes.at(what);
-        spdlog::info("cluster {}: member {}: {} {}: {} ({:.1f} ms)", settings_.scope, printable(name), path,
-                     to_string(h.last.what), describe(h), std::chrono::duration<double, std::milli>(h.latency).count());
+        tell(severity::info, "member",
+             fmt::format("{} {}: {} ({:.1f} ms)", path, to_string(h.last.what), describe(h),
+                         std::chrono::duration<double, std::milli>(h.latency).count()),
+             printable(name));
     }
     if (change.decides)
         changed_();

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "agent/cluster.hpp"
+#include "agent/fault.hpp"
+#include "agent/note.hpp"
 #include "agent/probe.hpp"
 #include "agent/task_group.hpp"
 #include "config/settings.hpp"
@@ -23,6 +25,7 @@
 namespace pointsman::agent {
 
 class alarm;
+class journal;
 class metrics;
 
 class cluster_watch {
@@ -30,7 +33,7 @@ public:
     // `changed` is called, on the executor, when something happened that may change what is desired. `settings` must
     // outlive this. Each cluster has a gateway of its own: a broken one delays no other (R14).
     cluster_watch(const boost::asio::any_io_executor& executor, const config::cluster_settings& settings,
-                  etcd_http::gateway_settings etcd, etcd_http::tls_context probe_tls, metrics& counted,
+                  etcd_http::gateway_settings etcd, etcd_http::tls_context probe_tls, journal& told, metrics& counted,
                   std::function<void()> changed);
     ~cluster_watch();
     cluster_watch(const cluster_watch&) = delete;
@@ -59,7 +62,8 @@ private:
     void etcd_confirmed();
     void etcd_failed(const etcd_http::failure& why);
     void report_refusals(const std::vector<etcd_http::refusal>& refusals);
-    void report_leader() const;
+    void report_leader();
+    void tell(severity how, std::string kind, std::string text, std::string member = {});
 
     boost::asio::awaitable<void> housekeeping();
     void refresh_addresses();
@@ -83,6 +87,7 @@ private:
     std::chrono::milliseconds poll_interval_;
     etcd_http::gateway gateway_;
     etcd_http::tls_context probe_tls_;
+    journal& journal_;
     metrics& metrics_;
     std::function<void()> changed_;
 
@@ -91,8 +96,8 @@ private:
     std::map<std::string, resolved_name> names_;
     std::map<std::pair<std::string, std::string>, std::unique_ptr<alarm>> probers_; // by member and path
     std::map<std::string, std::string> refused_;                                    // member → reason, as logged last
-    std::string etcd_trouble_;                                                      // as logged last; empty: none
-    bool etcd_gone_back_{};                                                         // told since etcd answered last
+    fault etcd_trouble_;
+    bool etcd_gone_back_{}; // told since etcd answered last
     std::uint64_t store_{}; // the store of etcd that is followed (key_cache.hpp); 0: none was read yet
     task_group tasks_;
 };

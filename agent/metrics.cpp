@@ -246,7 +246,12 @@ std::string metrics::text(const passes& decided, time_point now) const {
     auto all = registry_->all.Collect();
     looked_up up("pointsman_haproxy_up", "1 while HAProxy's stats socket answers");
     up.add({}, decided.process() && decided.trouble().empty() ? 1 : 0);
-    all.push_back(up.family());
+    looked_up paused("pointsman_paused", "1 while `pointsman pause` lasts: nothing is sent to HAProxy");
+    paused.add({}, decided.given().how == conduct::paused ? 1 : 0);
+    looked_up shadow("pointsman_shadow", "1 where the daemon only watches (`run --shadow`)");
+    shadow.add({}, decided.given().how == conduct::shadow ? 1 : 0);
+    for (const looked_up* each : {&up, &paused, &shadow})
+        all.push_back(each->family());
     add_clusters(all, decided.clusters(), now);
     add_pools(all, decided, now);
     add_process(all);

@@ -1,8 +1,10 @@
 #include "agent/old_workers.hpp"
 
 #include "agent/alarm.hpp"
+#include "agent/journal.hpp"
 #include "etcd_http/patroni.hpp"
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <map>
@@ -19,22 +21,15 @@ namespace {
 
 constexpr auto interval = 1s; // a reload may come at any time
 
-void report_cut(std::int64_t pid, const std::vector<open_session>& sessions) {
-    std::map<runtime_api::slot_id, int> counts;
-    for (const open_session& session : sessions)
-        ++counts[session.slot];
-    for (const auto& [slot, count] : counts)
-        spdlog::info(
-            "haproxy: old worker {}: sessions={} slot={} cut, why=\"R9: the member that they are with was demoted or "
-            "is dead\"",
-            pid, count, to_string(slot));
+time_point now() {
+    return std::chrono::steady_clock::now();
 }
 
 } // namespace
 
 old_workers::old_workers(const asio::any_io_executor& executor, runtime_api::master master,
-                         std::function<session_rules()> rules)
-    : executor_(executor), master_(std::move(master)), ask_rules_(std::move(rules)),
+                         std::function<session_rules()> rules, journal& told)
+    : executor_(executor), master_(std::move(master)), ask_rules_(std::move(rules)), journal_(told),
       alarm_(std::make_unique<alarm>(executor)) {}
 
 old_workers::~old_workers() = default;
@@ -52,7 +47,7 @@ asio::awaitable<void> old_workers::run() {
         alarm_->reset();
         if (any_end(rules_))
             co_await sweep();
-        co_await alarm_->sleep_until(std::chrono::steady_clock::now() + interval);
+        co_await alarm_->sleep_until(now() + interval);
     }
 }
 
@@ -85,14 +80,30 @@ asio::awaitable<result<void>> old_workers::sweep_worker(std::int64_t pid) {
     co_return cut;
 }
 
+void old_workers::report_cut(std::int64_t pid, const std::vector<open_session>& sessions) {
+    std::map<runtime_api::slot_id, std::uint64_t> counts;
+    for (const open_session& session : sessions)
+        ++counts[session.slot];
+    const std::string why = "R9: the member that they are with was demoted or is dead";
+    for (const auto& [slot, count] : counts) {
+        spdlog::info("haproxy: old worker {}: sessions={} slot={} cut, why=\"{}\"", pid, count, to_string(slot), why);
+        journal_.add(
+            {.kind = "slot",
+             .subject = to_string(slot),
+             .text = fmt::format("{} session{} of HAProxy's old worker {} cut", count, count == 1 ? "" : "s", pid),
+             .why = why,
+             .cut = count});
+    }
+}
+
 void old_workers::report(const result<void>& swept) {
     if (swept.has_error()) {
-        if (trouble_.empty())
+        const auto told = trouble_.seen(etcd_http::printable(swept.error().detail, 300), now());
+        if (told)
             spdlog::error("{}; sessions that old workers hold with a demoted node stay until it answers, trying on",
-                          etcd_http::printable(swept.error().detail, 300));
-        trouble_ = swept.error().detail;
-    } else if (!std::exchange(trouble_, {}).empty()) {
-        spdlog::info("haproxy: the master socket answers again");
+                          told->text);
+    } else if (const auto lasted = trouble_.over(now())) {
+        spdlog::info("haproxy: the master socket answers again, {}", *lasted);
     }
 }
 

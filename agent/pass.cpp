@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <set>
 #include <span>
@@ -35,6 +36,9 @@ constexpr auto address_wait = 1ms;
 constexpr int worker_looks = 20;
 constexpr auto worker_wait = 5ms;
 
+// Of commands that are only told.
+constexpr std::size_t most_told = 6;
+
 std::string name_of(const std::optional<std::string>& member) {
     return member ? printable(*member) : "-";
 }
@@ -54,6 +58,44 @@ std::vector<planned> first_stage(const std::vector<planned>& steps) {
     return {steps.begin(), end};
 }
 
+event of_pool(const std::string& scope, const std::string& backend, std::string text) {
+    return {.kind = "pool", .scope = scope, .subject = backend, .text = std::move(text)};
+}
+
+// What a command makes of a slot; empty: nothing worth telling.
+struct change_of {
+    const slot& before;
+
+    std::string operator()(const runtime_api::set_state& to) const {
+        return fmt::format("{} -> {}", to_string(before.admin), to_string(to.state));
+    }
+    std::string operator()(const runtime_api::set_address& to) const {
+        return fmt::format("address {} -> {}", before.where ? to_string(*before.where) : "none", to_string(to.where));
+    }
+    std::string operator()(const runtime_api::set_weight& to) const {
+        return fmt::format("weight {} -> {}", before.weight, to.weight);
+    }
+    std::string operator()(const runtime_api::set_check& to) const {
+        return to.enabled ? "HAProxy's own check resumed" : "HAProxy's own check suspended";
+    }
+    std::string operator()(const runtime_api::shutdown_sessions&) const { return {}; }
+    std::string operator()(const runtime_api::restore_health&) const { return {}; }
+};
+
+std::string describe_change(const slot& before, const std::vector<planned>& steps) {
+    std::string text;
+    bool cut = false;
+    for (const planned& step : steps) {
+        const std::string change = std::visit(change_of{before}, step.what);
+        if (!change.empty())
+            text += (text.empty() ? "" : ", ") + change;
+        cut = cut || std::holds_alternative<runtime_api::shutdown_sessions>(step.what);
+    }
+    if (!text.empty())
+        return text;
+    return cut ? "its sessions are cut" : "as healthy as after checks that passed";
+}
+
 // What changes by itself is no reason to write the state file anew.
 std::vector<slot> settled(std::vector<slot> slots) {
     for (slot& s : slots) {
@@ -71,19 +113,22 @@ struct passes::pool {
     const config::pool_settings& settings;
 
     observed_pool observed{};
+    std::map<slot_id, std::uint64_t> sessions{}; // as counted last
     placement where{};
     std::vector<desired_slot> desired{}; // empty: nothing is desired (yet)
     std::vector<planned> steps{};        // from observed to desired
     bool was_in_step{};                  // at the end of the last pass
     std::vector<desired_slot> settled{}; // what was desired then
-    std::string trouble{};               // as told last; empty: none
+    fault trouble{};                     // the last pass could not carry it out
+    fault differs{};                     // and was not to
     failover_timer timer{};              // of a primary pool
     std::set<slot_id> uncut{};           // whose sessions were to be cut when the command for it failed
     bool check_is_new{};                 // another process has its slots: none has passed a check of it yet
     std::vector<slot> kept_slots{};      // whose rows are kept for the state file
     std::string kept_rows{};
-    pool_tally tally{}; // since it was told
-    bool tallied{};     // it was told at least once
+    std::optional<std::set<slot_id>> ready_in_file{}; // in these rows; nullopt: nobody knows
+    pool_tally tally{};                               // since it was told
+    bool tallied{};                                   // it was told at least once
 
     // Of the pass under way.
     bool failed{};
@@ -107,7 +152,8 @@ passes::passes(std::vector<followed_cluster> clusters, std::string haproxy) : ha
 passes::~passes() = default;
 passes::passes(passes&&) noexcept = default;
 
-todo passes::begin() {
+todo passes::begin(orders given) {
+    orders_ = std::move(given);
     for (pool& p : pools_) {
         p.failed = false;
         p.stages = 0;
@@ -117,6 +163,7 @@ todo passes::begin() {
     sending_.clear();
     waited_for_worker_ = 0;
     drift_reported_ = false;
+    counted_ = false;
     return look{};
 }
 
@@ -124,34 +171,38 @@ todo passes::seen(runtime_api::result<runtime_api::observation> what, time_point
     if (what.has_error()) {
         if (what.error().kind == errc::stopping && waited_for_worker_ != worker_looks)
             return wait_for_new_worker();
-        lose(std::move(what.error().detail));
+        lose(std::move(what.error().detail), now);
         return rest{};
     }
-    if (!trouble_.empty()) {
-        tell(severity::info, fmt::format("haproxy {}: answers again", haproxy_));
-        trouble_.clear();
-    }
+    if (const auto lasted = trouble_.over(now))
+        tell(severity::info,
+             {.kind = "haproxy", .text = fmt::format("haproxy {}: answers again, {}", haproxy_, *lasted)});
     report_process(what->process);
     seen_ = std::move(*what);
 
     std::map<std::string, std::vector<slot>> backends;
     for (const slot& s : seen_->slots)
         backends[s.id.backend()].push_back(s);
-    bool drained = false;
     for (pool& p : pools_) {
         auto slots = backends.find(p.backend());
         take_slots(p, slots == backends.end() ? std::vector<slot>() : std::move(slots->second), now);
-        drained = drained || std::ranges::any_of(p.observed.slots, [](const slot& s) { //
-                      return s.admin == admin_state::drain;
-                  });
     }
-    if (drained)
-        return count_sessions{};
     return look_at_pools(now);
+}
+
+bool passes::needs_count(const pool& p) {
+    const bool drained = std::ranges::any_of(p.observed.slots, [](const slot& s) { //
+        return s.admin == admin_state::drain;
+    });
+    return drained || std::ranges::any_of(p.steps, [](const planned& step) {
+               return step.when == stage::take_away &&
+                      std::holds_alternative<runtime_api::shutdown_sessions>(step.what);
+           });
 }
 
 // Where the sessions could not be counted, drains go on.
 todo passes::counted(const runtime_api::result<std::vector<runtime_api::server_statistics>>& what, time_point now) {
+    counted_ = true;
     std::map<std::string, std::vector<std::pair<slot_id, std::uint64_t>>> backends;
     if (what.has_value()) {
         for (const auto& row : *what) {
@@ -162,18 +213,32 @@ todo passes::counted(const runtime_api::result<std::vector<runtime_api::server_s
     for (pool& p : pools_) {
         for (const auto& [id, sessions] : backends[p.backend()])
             p.observed.sessions.insert_or_assign(id, sessions);
+        if (!p.observed.sessions.empty())
+            p.sessions = p.observed.sessions;
+        if (needs_count(p))
+            decide(p, now);
     }
-    return look_at_pools(now);
+    return next_stage(now);
 }
 
 todo passes::look_at_pools(time_point now) {
-    for (pool& p : pools_)
+    std::vector<const pool*> uncounted;
+    for (pool& p : pools_) {
         decide(p, now);
-    return next_stage();
+        if (needs_count(p))
+            uncounted.push_back(&p);
+    }
+    if (orders_.watched && !counted_)
+        return count_sessions{};
+    if (uncounted.empty())
+        return next_stage(now);
+    return count_sessions{uncounted.size() == 1 ? uncounted.front()->backend() : std::string()};
 }
 
 // Picks what every pool has to send first.
-todo passes::next_stage() {
+todo passes::next_stage(time_point now) {
+    if (orders_.how != conduct::acts)
+        return end(now);
     any_sent_ = false;
     waiting_ = false;
     for (pool& p : pools_) {
@@ -187,23 +252,23 @@ todo passes::next_stage() {
             if (p.sending.front().when == stage::re_address && p.looks++ != address_looks)
                 waiting_ = true;
             else
-                give_up(p,
-                        fmt::format("HAProxy took `{}` but the slot did not change", render(p.sending.front().what)));
+                give_up(p, fmt::format("HAProxy took `{}` but the slot did not change", render(p.sending.front().what)),
+                        now);
         } else if (p.stages++ == most_stages) {
-            give_up(p, fmt::format("still not in step after {} stages", most_stages));
+            give_up(p, fmt::format("still not in step after {} stages", most_stages), now);
         } else {
             sending_.push_back(&p);
         }
     }
     drift_reported_ = true;
-    return next_batch();
+    return next_batch(now);
 }
 
-todo passes::next_batch() {
+todo passes::next_batch(time_point now) {
     if (sending_.empty()) {
         if (any_sent_)
             return look{};
-        return waiting_ ? todo(look{address_wait}) : end();
+        return waiting_ ? todo(look{address_wait}) : end(now);
     }
     const pool& p = *sending_.front();
     std::vector<runtime_api::command> commands;
@@ -221,15 +286,17 @@ todo passes::answered(const runtime_api::result<void>& what, time_point sent, ti
         const planned& step = p.sending[i];
         const auto owner = std::ranges::find(p.desired, slot_of(step.what), &desired_slot::id);
         const auto member = owner == p.desired.end() ? std::nullopt : owner->member;
-        tell(what.has_value() ? severity::info : severity::error,
+        notes_.push_back(
+            {what.has_value() ? severity::info : severity::error,
              fmt::format("cluster {}: command=\"{}\" member={} answer={} ms={:.2f} why=\"{}\"", p.scope(),
-                         render(step.what), name_of(member), what.has_value() ? "ok" : "failed", took, step.why));
+                         render(step.what), name_of(member), what.has_value() ? "ok" : "failed", took, step.why)});
         ++(what.has_value() ? p.tally.commands : p.tally.failures);
         if (what.has_value() && std::holds_alternative<runtime_api::shutdown_sessions>(step.what))
             p.uncut.erase(slot_of(step.what));
-        if (what.has_value() && member)
+        if (what.has_value() && member && !is_guard(p, step))
             time_failover(p.timer, *member, step.what, now);
     }
+    record_answer(p, what.has_value(), took);
     if (what.has_error()) {
         if (what.error().kind == errc::stopping && waited_for_worker_ != worker_looks)
             return wait_for_new_worker();
@@ -237,9 +304,9 @@ todo passes::answered(const runtime_api::result<void>& what, time_point sent, ti
             if (const auto* cut = std::get_if<runtime_api::shutdown_sessions>(&p.sending[i].what))
                 p.uncut.insert(cut->slot);
         }
-        give_up(p, printable(what.error().detail, 400));
+        give_up(p, printable(what.error().detail, 400), now);
         sending_.erase(sending_.begin());
-        return next_batch();
+        return next_batch(now);
     }
     any_sent_ = true;
     p.taken += batch_;
@@ -250,7 +317,47 @@ todo passes::answered(const runtime_api::result<void>& what, time_point sent, ti
         p.looks = 0;
         sending_.erase(sending_.begin());
     }
-    return next_batch();
+    return next_batch(now);
+}
+
+// Whether it takes away what is seen to be away (keep_others_out): nothing that happened.
+bool passes::is_guard(const pool& p, const planned& step) {
+    const auto s = std::ranges::find(p.observed.slots, slot_of(step.what), &slot::id);
+    const auto* change = std::get_if<runtime_api::set_state>(&step.what);
+    const bool cuts = std::holds_alternative<runtime_api::shutdown_sessions>(step.what);
+    return step.when == stage::give && (cuts || (change && change->state == s->admin));
+}
+
+// One event for each slot of the batch, in its order.
+void passes::record_answer(const pool& p, bool taken, double took) {
+    const auto begin = p.sending.begin() + static_cast<std::ptrdiff_t>(p.taken);
+    const std::vector<planned> batch(begin, begin + static_cast<std::ptrdiff_t>(batch_));
+    for (std::size_t i = 0; i != p.desired.size(); ++i) {
+        const desired_slot& want = p.desired[i];
+        std::vector<planned> its;
+        std::ranges::copy_if(batch, std::back_inserter(its), [&p, &want](const planned& step) {
+            return slot_of(step.what) == want.id && !is_guard(p, step);
+        });
+        if (its.empty())
+            continue;
+        event e{.how = taken ? severity::info : severity::error,
+                .kind = "slot",
+                .scope = p.scope(),
+                .subject = to_string(want.id),
+                .member = want.member ? printable(*want.member) : "",
+                .text = describe_change(p.observed.slots[i], its),
+                .why = its.front().why};
+        for (const planned& step : its) {
+            e.commands.push_back({render(step.what), taken, took});
+            const auto sessions = p.observed.sessions.find(want.id);
+            if (std::holds_alternative<runtime_api::shutdown_sessions>(step.what) &&
+                sessions != p.observed.sessions.end())
+                e.cut = sessions->second;
+        }
+        if (e.cut && *e.cut != 0)
+            e.text += fmt::format("; {} session{} cut", *e.cut, *e.cut == 1 ? "" : "s");
+        events_.push_back(std::move(e));
+    }
 }
 
 // What an old worker was told counts for nothing.
@@ -262,14 +369,14 @@ todo passes::wait_for_new_worker() {
     return look{worker_wait};
 }
 
-todo passes::end() {
+todo passes::end(time_point now) {
     for (pool& p : pools_) {
         p.was_in_step = !p.desired.empty() && p.steps.empty();
         p.settled = p.desired;
-        if (p.was_in_step && !p.trouble.empty()) {
-            tell(severity::info, fmt::format("cluster {}: pool {}: in step again", p.scope(), p.backend()));
-            p.trouble.clear();
-        }
+        const auto lasted = p.was_in_step ? p.trouble.over(now) : std::nullopt;
+        if (lasted)
+            tell(severity::info, of_pool(p.scope(), p.backend(), "in step again, " + *lasted));
+        report_difference(p, now);
     }
     keep_rows();
     return rest{};
@@ -277,8 +384,8 @@ todo passes::end() {
 
 bool passes::is_news(const runtime_api::result<runtime_api::process_info>& what) const {
     if (what.has_error())
-        return trouble_.empty();
-    return !trouble_.empty() || !seen_ || what->stopping || what->pid != seen_->process.pid ||
+        return !trouble_;
+    return trouble_ || !seen_ || what->stopping || what->pid != seen_->process.pid ||
            what->start_time != seen_->process.start_time;
 }
 
@@ -308,7 +415,9 @@ void passes::take_slots(pool& p, std::vector<slot> slots, time_point now) {
         if (s == p.observed.slots.end() || s->admin != admin_state::ready)
             continue;
         if (const auto over = p.timer.seen_ready(name, now)) {
-            tell(severity::info, fmt::format("cluster {}: pool {}: {}", p.scope(), p.backend(), describe(*over)));
+            event e = of_pool(p.scope(), p.backend(), describe(*over));
+            e.kind = "failover";
+            tell(severity::info, std::move(e));
             failovers_.push_back({p.scope(), p.backend(), *over});
         }
     }
@@ -338,6 +447,7 @@ passes::decision passes::decide_slots(const pool& p, time_point now) {
     result.steps = plan(p.observed.slots, result.desired);
     cut_what_is_uncut(p, result);
     trust_new_process(p, result);
+    keep_others_out(p, result);
     return result;
 }
 
@@ -364,6 +474,29 @@ void passes::trust_new_process(const pool& p, decision& next) {
     }
 }
 
+// A HAProxy that is replaced between the last look and the next line comes up with what its state file says: whoever is
+// ready there is taken out by the very line that gives the new writer its slot (R2).
+void passes::keep_others_out(const pool& p, decision& next) {
+    const auto gives = std::ranges::find_if(next.steps, [](const planned& step) {
+        const auto* change = std::get_if<runtime_api::set_state>(&step.what);
+        return change && change->state == admin_state::ready;
+    });
+    if (p.settings.role != config::pool_role::primary || gives == next.steps.end() ||
+        next.steps.front().when != stage::give)
+        return;
+    std::vector<planned> guards;
+    for (const desired_slot& other : next.desired) {
+        const bool may_be_ready = p.ready_in_file ? p.ready_in_file->contains(other.id) : other.member.has_value();
+        if (!may_be_ready || other.state == admin_state::ready)
+            continue;
+        const std::string why = "R2: nobody beside the writer, whichever process reads this";
+        guards.push_back({stage::give, runtime_api::set_state{other.id, other.state}, why});
+        if (other.cut)
+            guards.push_back({stage::give, runtime_api::shutdown_sessions{other.id}, why});
+    }
+    next.steps.insert(next.steps.begin(), guards.begin(), guards.end());
+}
+
 void passes::decide(pool& p, time_point now) {
     p.desired.clear();
     p.steps.clear();
@@ -374,7 +507,8 @@ void passes::decide(pool& p, time_point now) {
         give_up(p,
                 fmt::format("HAProxy has no backend {} with slots: add it to haproxy.cfg (`pointsman haproxy-config` "
                             "prints it); nothing is routed there",
-                            p.backend()));
+                            p.backend()),
+                now);
         return;
     }
     decision next = decide_slots(p, now);
@@ -394,15 +528,17 @@ void passes::decide(pool& p, time_point now) {
 void passes::report_placement(const pool& p, const placement& next) {
     for (const std::string& name : next.without_slot) {
         if (!std::ranges::count(p.where.without_slot, name))
-            tell(severity::error, fmt::format("cluster {}: pool {}: no free slot for member {}: it is not served; more "
-                                              "slots are needed in haproxy.cfg (server-template)",
-                                              p.scope(), p.backend(), printable(name)));
+            tell(severity::error,
+                 of_pool(p.scope(), p.backend(),
+                         fmt::format("no free slot for member {}: it is not served; more slots are needed in "
+                                     "haproxy.cfg (server-template)",
+                                     printable(name))));
     }
     for (const auto& [name, other] : next.same_address) {
         if (!p.where.same_address.contains(name))
-            tell(severity::warning,
-                 fmt::format("cluster {}: pool {}: member {} has the address of {} and gets no slot of its own",
-                             p.scope(), p.backend(), printable(name), printable(other)));
+            tell(severity::warning, of_pool(p.scope(), p.backend(),
+                                            fmt::format("member {} has the address of {} and gets no slot of its own",
+                                                        printable(name), printable(other))));
     }
 }
 
@@ -423,38 +559,62 @@ void passes::report_drift(pool& p) {
         if (!same || !differs)
             continue;
         ++p.tally.drifts;
-        tell(severity::warning,
-             fmt::format("cluster {}: pool {}: slot {} drifted: somebody else changed it, or HAProxy was "
-                         "restarted; putting it back to {}",
-                         p.scope(), p.backend(), to_string(want.id), to_string(want.state)));
+        tell(severity::warning, of_pool(p.scope(), p.backend(),
+                                        fmt::format("slot {} drifted: somebody else changed it, or HAProxy was "
+                                                    "restarted; putting it back to {}",
+                                                    to_string(want.id), to_string(want.state))));
     }
 }
 
-void passes::give_up(pool& p, std::string why) {
-    p.failed = true;
-    if (p.trouble != why)
-        tell(severity::error, fmt::format("cluster {}: pool {}: {}; trying again in {} s", p.scope(), p.backend(), why,
-                                          resync_interval.count()));
-    p.trouble = std::move(why);
+// While the plan is not carried out: that it would be.
+void passes::report_difference(pool& p, time_point now) {
+    if (orders_.how == conduct::acts || p.desired.empty()) {
+        p.differs = {};
+    } else if (p.steps.empty()) {
+        if (const auto lasted = p.differs.over(now))
+            tell(severity::info, of_pool(p.scope(), p.backend(), "as it would be, " + *lasted));
+    } else {
+        std::string text = fmt::format(
+            "{}: {} command(s) would be sent:", orders_.how == conduct::paused ? "paused" : "shadow", p.steps.size());
+        for (std::size_t i = 0; i != std::min(p.steps.size(), most_told); ++i)
+            text += fmt::format(" `{}` ({})", render(p.steps[i].what), p.steps[i].why);
+        if (p.steps.size() > most_told)
+            text += " ... (`pointsman plan` has all)";
+        if (const auto told = p.differs.seen(std::move(text), now))
+            tell(severity::warning, of_pool(p.scope(), p.backend(), told->text), told->news);
+    }
 }
 
-void passes::lose(std::string why) {
-    if (trouble_.empty())
+void passes::give_up(pool& p, std::string why, time_point now) {
+    p.failed = true;
+    const auto told = p.trouble.seen(std::move(why), now);
+    if (!told)
+        return;
+    event e = of_pool(p.scope(), p.backend(),
+                      fmt::format("{}; trying again every {} s", told->text, resync_interval.count()));
+    tell(severity::error, std::move(e), told->news);
+}
+
+void passes::lose(std::string why, time_point now) {
+    if (const auto told = trouble_.seen(printable(why, 300), now))
         tell(severity::error,
-             fmt::format("{}; no slot can be changed until it answers, trying on", printable(why, 300)));
-    trouble_ = std::move(why);
+             {.kind = "haproxy", .text = told->text + "; no slot can be changed until it answers, trying on"},
+             told->news);
 }
 
 void passes::report_process(const runtime_api::process_info& next) {
     if (!seen_)
-        tell(severity::info, fmt::format("haproxy {}: version {}, process {}", haproxy_, next.version, next.pid));
+        tell(severity::info,
+             {.kind = "haproxy",
+              .text = fmt::format("haproxy {}: version {}, process {}", haproxy_, next.version, next.pid)});
     if (!seen_ || (seen_->process.pid == next.pid && seen_->process.start_time == next.start_time))
         return;
     ++process_changes_;
     tell(severity::warning,
-         fmt::format("haproxy {}: another process: {} instead of {}: it was reloaded or restarted, its "
-                     "slots are checked",
-                     haproxy_, next.pid, seen_->process.pid));
+         {.kind = "haproxy",
+          .text = fmt::format("haproxy {}: another process: {} instead of {}: it was reloaded or restarted, its slots "
+                              "are checked",
+                              haproxy_, next.pid, seen_->process.pid)});
     for (pool& p : pools_) {
         p.sent.clear(); // what the other one was told counts for nothing
         p.uncut.clear();
@@ -476,6 +636,11 @@ void passes::keep_rows() {
         state_head_ = rows->head;
         p.kept_slots = std::move(slots);
         p.kept_rows = std::move(rows->of_backend[p.backend()]);
+        p.ready_in_file.emplace();
+        for (const slot& s : p.kept_slots) {
+            if (s.admin == admin_state::ready)
+                p.ready_in_file->insert(s.id);
+        }
         state_changed_ = true;
     }
 }
@@ -491,6 +656,8 @@ std::optional<std::string> passes::state_file() {
 
 session_rules passes::rules_of_sessions() const {
     session_rules rules;
+    if (orders_.how != conduct::acts)
+        return rules;
     for (const pool& p : pools_) {
         session_rule rule;
         bool writer = false;
@@ -513,6 +680,9 @@ std::vector<slot_row> passes::rows() const {
     for (const pool& p : pools_) {
         for (std::size_t i = 0; i != p.observed.slots.size(); ++i) {
             slot_row row = row_of(p.observed.slots[i]);
+            const auto sessions = p.sessions.find(p.observed.slots[i].id);
+            if (sessions != p.sessions.end())
+                row.sessions = sessions->second;
             if (i < p.desired.size()) {
                 const desired_slot& want = p.desired[i];
                 row.member = want.member;
@@ -540,14 +710,18 @@ std::vector<pool_outlook> passes::outlook(time_point now) const {
     std::vector<pool_outlook> result;
     for (const pool& p : pools_) {
         decision next = decide_slots(p, now);
-        result.push_back({p.of, p.settings, p.observed.slots, std::move(next.desired), std::move(next.steps),
-                          next.where.without_slot.size(), p.trouble});
+        result.push_back({p.of, p.settings, p.observed.slots, p.sessions, std::move(next.desired),
+                          std::move(next.steps), next.where.without_slot.size(), p.trouble.text()});
     }
     return result;
 }
 
 notes passes::take_notes() {
     return std::exchange(notes_, {});
+}
+
+events passes::take_events() {
+    return std::exchange(events_, {});
 }
 
 std::vector<ended_failover> passes::take_failovers() {
@@ -571,8 +745,12 @@ unsigned passes::take_process_changes() {
     return std::exchange(process_changes_, 0U);
 }
 
-void passes::tell(severity how, std::string text) {
-    notes_.push_back({how, std::move(text)});
+void passes::tell(severity how, event what, bool news) {
+    const std::string where = what.scope.empty() ? "" : fmt::format("cluster {}: pool {}: ", what.scope, what.subject);
+    notes_.push_back({how, where + what.text});
+    what.how = how;
+    if (news)
+        events_.push_back(std::move(what));
 }
 
 } // namespace pointsman::agent

@@ -8,9 +8,10 @@
 #pragma once
 
 #include "agent/cluster.hpp"
+#include "agent/event.hpp"
 #include "agent/failover.hpp"
+#include "agent/fault.hpp"
 #include "agent/left_behind.hpp"
-#include "agent/note.hpp"
 #include "agent/placement.hpp"
 #include "agent/planner.hpp"
 #include "agent/slot_map.hpp"
@@ -20,6 +21,8 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <variant>
@@ -27,12 +30,30 @@
 
 namespace pointsman::agent {
 
+// Whether the plan is carried out. Else it is only told, and the sessions of old workers stay too.
+enum class conduct {
+    acts,
+    paused, // by `pointsman pause`
+    shadow, // for as long as this daemon runs
+};
+
+struct orders {
+    conduct how{};
+    std::string until{}; // when a pause ends, for people
+    bool watched{};      // somebody looks on: every slot's sessions are counted, once in each pass
+
+    friend bool operator==(const orders&, const orders&) = default;
+};
+
 // Read HAProxy (`show info` and `show servers state` of one process) so much later.
 struct look {
     std::chrono::milliseconds after{};
 };
-// Read `show stat`: a slot is drained, and the end of that depends on its sessions.
-struct count_sessions {};
+// Read `show stat` of this backend, of all where it is empty: the end of a drain depends on a slot's sessions, and how
+// many are about to be cut is worth telling.
+struct count_sessions {
+    std::string backend{};
+};
 // Send these in one exchange.
 struct send {
     std::vector<runtime_api::command> batch;
@@ -61,8 +82,9 @@ struct ended_failover {
 struct pool_outlook {
     const followed_cluster& of;
     const config::pool_settings& settings;
-    const std::vector<runtime_api::slot>& slots; // as seen last; empty: none were
-    std::vector<desired_slot> desired;           // one for each slot; empty: nothing is desired (yet)
+    const std::vector<runtime_api::slot>& slots;      // as seen last; empty: none were
+    const std::map<slot_id, std::uint64_t>& sessions; // as counted last, where they were
+    std::vector<desired_slot> desired;                // one for each slot; empty: nothing is desired (yet)
     std::vector<planned> steps;
     std::size_t without_slot{}; // members for which there was no free slot
     const std::string& trouble; // why the last pass could not carry it out; empty: it could
@@ -92,7 +114,7 @@ public:
     passes(passes&&) noexcept;
 
     // A new pass begins; whatever the last one had left is dropped.
-    todo begin();
+    todo begin(orders given = {});
     // The answers to what was to be done, in its order.
     todo seen(runtime_api::result<runtime_api::observation> what, time_point now);
     todo counted(const runtime_api::result<std::vector<runtime_api::server_statistics>>& what, time_point now);
@@ -114,11 +136,14 @@ public:
     // In the order of the configuration. What it refers to lives until the next call of anything that is not const.
     std::vector<pool_outlook> outlook(time_point now) const;
 
+    // As of the last pass.
+    const orders& given() const { return orders_; }
+
     // The process that answered last; nullptr where none has.
     const runtime_api::process_info* process() const { return seen_ ? &seen_->process : nullptr; }
 
     // Why HAProxy could not be read; empty: it could.
-    const std::string& trouble() const { return trouble_; }
+    const std::string& trouble() const { return trouble_.text(); }
 
     // Which sessions may stay, as decided last (R9).
     session_rules rules_of_sessions() const;
@@ -127,8 +152,9 @@ public:
     // not known (yet) those that HAProxy has. nullopt: as it was when last asked.
     std::optional<std::string> state_file();
 
-    // What there is to tell since the last call.
+    // What there is to tell since the last call: to the log, and to the journal.
     notes take_notes();
+    events take_events();
     std::vector<ended_failover> take_failovers();
 
     // What was counted since the last call: of pools where there is something (of each pool once at first), and how
@@ -141,32 +167,39 @@ private:
     struct decision;
 
     todo look_at_pools(time_point now);
-    todo next_stage();
-    todo next_batch();
+    static bool needs_count(const pool& p);
+    todo next_stage(time_point now);
+    todo next_batch(time_point now);
     todo wait_for_new_worker();
-    todo end();
+    todo end(time_point now);
     static decision decide_slots(const pool& p, time_point now);
     static void cut_what_is_uncut(const pool& p, decision& next);
     static void trust_new_process(const pool& p, decision& next);
+    static void keep_others_out(const pool& p, decision& next);
     void decide(pool& p, time_point now);
     void take_slots(pool& p, std::vector<runtime_api::slot> slots, time_point now);
-    void give_up(pool& p, std::string why);
-    void lose(std::string why);
+    void give_up(pool& p, std::string why, time_point now);
+    void lose(std::string why, time_point now);
     void report_process(const runtime_api::process_info& next);
     void report_placement(const pool& p, const placement& next);
     void report_drift(pool& p);
+    void report_difference(pool& p, time_point now);
     void keep_rows();
-    void tell(severity how, std::string text);
+    static bool is_guard(const pool& p, const planned& step);
+    void record_answer(const pool& p, bool taken, double took);
+    void tell(severity how, event what, bool news = true); // to the log, and what is news to the journal too
 
     std::string haproxy_;
     std::vector<pool> pools_; // in the order of the configuration
 
     std::optional<runtime_api::observation> seen_; // newest
-    std::string trouble_;                          // why HAProxy could not be read, as told; empty: it could
+    fault trouble_;                                // HAProxy cannot be read
 
     // Of the pass under way.
+    orders orders_;
     int waited_for_worker_{};
     bool drift_reported_{};
+    bool counted_{};
     std::vector<pool*> sending_; // pools with a stage to send, the one that is being sent first
     std::size_t batch_{};        // how many of its commands are under way
     bool any_sent_{};
@@ -175,6 +208,7 @@ private:
     std::string state_head_;
     bool state_changed_{};
     notes notes_;
+    events events_;
     std::vector<ended_failover> failovers_;
     unsigned process_changes_{};
 };

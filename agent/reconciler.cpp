@@ -32,10 +32,11 @@ std::vector<followed_cluster> followed(const std::vector<const cluster_watch*>& 
 } // namespace
 
 reconciler::reconciler(const asio::any_io_executor& executor, runtime_api::session session,
-                       const std::vector<const cluster_watch*>& watches, state_keeper* keeper, metrics& counted,
-                       std::function<void()> passed)
+                       const std::vector<const cluster_watch*>& watches, file_keeper* keeper, journal& told,
+                       metrics& counted, std::function<orders()> given, std::function<void()> passed)
     : executor_(executor), session_(std::move(session)), passes_(followed(watches), to_string(session_.target())),
-      keeper_(keeper), metrics_(counted), passed_(std::move(passed)), alarm_(std::make_unique<alarm>(executor)) {}
+      keeper_(keeper), journal_(told), metrics_(counted), given_(std::move(given)), passed_(std::move(passed)),
+      alarm_(std::make_unique<alarm>(executor)) {}
 
 reconciler::~reconciler() = default;
 
@@ -54,7 +55,7 @@ asio::awaitable<void> reconciler::run() {
 }
 
 asio::awaitable<void> reconciler::pass() {
-    todo what = passes_.begin();
+    todo what = passes_.begin(given_());
     while (!std::holds_alternative<rest>(what)) {
         what = co_await carry_out(what);
         report();
@@ -62,7 +63,7 @@ asio::awaitable<void> reconciler::pass() {
     if (!keeper_)
         co_return;
     if (auto text = passes_.state_file())
-        keeper_->keep(std::move(*text));
+        keeper_->keep([kept = std::move(*text)] { return kept; });
 }
 
 asio::awaitable<todo> reconciler::carry_out(todo what) {
@@ -72,8 +73,8 @@ asio::awaitable<todo> reconciler::carry_out(todo what) {
         metrics_.count_exchange(now() - begin);
         co_return passes_.answered(answer, begin, now());
     }
-    if (std::holds_alternative<count_sessions>(what)) {
-        const auto statistics = co_await session_.statistics();
+    if (const auto* count = std::get_if<count_sessions>(&what)) {
+        const auto statistics = co_await session_.statistics(count->backend);
         co_return passes_.counted(statistics, now());
     }
     const auto after = std::get<look>(what).after;
@@ -101,6 +102,7 @@ asio::awaitable<void> reconciler::wait_for_reason() {
 
 void reconciler::report() {
     log(passes_.take_notes());
+    journal_.add_all(passes_.take_events());
     for (const ended_failover& f : passes_.take_failovers())
         metrics_.count(f.scope, f.backend, f.what);
     for (const pool_tally& t : passes_.take_tallies())

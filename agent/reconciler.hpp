@@ -2,9 +2,10 @@
 #pragma once
 
 #include "agent/cluster_watch.hpp"
+#include "agent/file_keeper.hpp"
+#include "agent/journal.hpp"
 #include "agent/metrics.hpp"
 #include "agent/pass.hpp"
-#include "agent/state_keeper.hpp"
 #include "runtime_api/session.hpp"
 
 #include <boost/asio/any_io_executor.hpp>
@@ -20,11 +21,12 @@ class alarm;
 
 class reconciler {
 public:
-    // `watches`, `counted` and `keeper` must outlive this. `passed` is called after every pass, successful or not: the
-    // loop makes progress. `keeper` may be null: HAProxy's server-state file is not kept.
+    // `watches`, `keeper`, `told` and `counted` must outlive this. `given` tells each pass whether
+    // it acts. `passed` is called after every pass, successful or
+    // not: the loop makes progress. `keeper` may be null: HAProxy's server-state file is not kept.
     reconciler(const boost::asio::any_io_executor& executor, runtime_api::session session,
-               const std::vector<const cluster_watch*>& watches, state_keeper* keeper, metrics& counted,
-               std::function<void()> passed);
+               const std::vector<const cluster_watch*>& watches, file_keeper* keeper, journal& told, metrics& counted,
+               std::function<orders()> given, std::function<void()> passed);
     ~reconciler();
     reconciler(const reconciler&) = delete;
     reconciler& operator=(const reconciler&) = delete;
@@ -49,8 +51,10 @@ private:
     boost::asio::any_io_executor executor_;
     runtime_api::session session_;
     passes passes_;
-    state_keeper* keeper_;
+    file_keeper* keeper_;
+    journal& journal_;
     metrics& metrics_;
+    std::function<orders()> given_;
     std::function<void()> passed_;
     time_point last_{};
     std::unique_ptr<alarm> alarm_;

@@ -31,6 +31,15 @@ double seconds(std::chrono::nanoseconds time) {
     return static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()) / 1000;
 }
 
+std::string_view word(conduct how) {
+    switch (how) {
+        case conduct::acts: return "acts";
+        case conduct::paused: return "paused";
+        case conduct::shadow: return "shadow";
+    }
+    return "";
+}
+
 std::string_view word(config::pool_role role) {
     return role == config::pool_role::primary ? "primary" : "replica";
 }
@@ -81,8 +90,11 @@ ordered_json slot_json(const pool_outlook& pool, std::size_t i) {
                            {"state", row.state},
                            {"operational", row.operational},
                            {"weight", row.weight},
+                           {"sessions", nullptr},
                            {"own_check", s.check_configured ? ordered_json(s.check_enabled) : ordered_json(nullptr)},
                            {"desired", nullptr}};
+    if (const auto count = pool.sessions.find(s.id); count != pool.sessions.end())
+        result["sessions"] = count->second;
     if (i >= pool.desired.size())
         return result;
     const desired_slot& want = pool.desired[i];
@@ -143,13 +155,18 @@ std::string render_state(const passes& decided, time_point now) {
     ordered_json all = ordered_json::array();
     for (const followed_cluster& c : decided.clusters())
         all.push_back(cluster_json(c, pools, now));
-    const ordered_json document = {{"haproxy", std::move(haproxy)}, {"clusters", std::move(all)}};
+    const ordered_json document = {{"conduct", word(decided.given().how)},
+                                   {"until", or_null(decided.given().until)},
+                                   {"haproxy", std::move(haproxy)},
+                                   {"clusters", std::move(all)}};
     // A member's name need not be UTF-8; dump() would throw.
     return document.dump(1, ' ', false, ordered_json::error_handler_t::replace) + '\n';
 }
 
 std::vector<std::string> complaints(const passes& decided, time_point now) {
     std::vector<std::string> result;
+    if (decided.given().how == conduct::paused)
+        result.push_back("paused until " + decided.given().until + ": nothing is sent to HAProxy");
     if (!decided.process() || !decided.trouble().empty())
         result.push_back(decided.trouble().empty() ? "haproxy: not read yet" : decided.trouble());
     for (const pool_outlook& pool : decided.outlook(now)) {

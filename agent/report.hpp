@@ -12,7 +12,7 @@ namespace pointsman::agent {
 // Times are ages in seconds at `now`; null where something is not known.
 std::string render_state(const passes& decided, time_point now);
 
-// What is not as it should be, one sentence each: HAProxy that does not answer, pools that are not in step.
+// What is not as it should be, one sentence each: a pause, HAProxy that does not answer, pools that are not in step.
 std::vector<std::string> complaints(const passes& decided, time_point now);
 
 } // namespace pointsman::agent

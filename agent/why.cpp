@@ -129,6 +129,20 @@ std::string slot_lines(const ordered_json& pool, const ordered_json& slot) {
     return result;
 }
 
+// What comes before everything else: HAProxy does not answer, or nothing is sent to it.
+std::string head_lines(const ordered_json& state, std::string_view before) {
+    std::string result;
+    const std::string conduct = text(state, "conduct", "acts");
+    if (conduct == "paused")
+        result += fmt::format("{}PAUSED until {}: nothing is sent to HAProxy\n", before, text(state, "until"));
+    else if (conduct != "acts")
+        result += fmt::format("{}this daemon is a {}: nothing is sent to HAProxy\n", before, conduct);
+    const std::string trouble = text(at(state, "haproxy"), "trouble", "");
+    if (!trouble.empty())
+        result += fmt::format("{}HAProxy does not answer, slots are as last seen: {}\n", before, trouble);
+    return result;
+}
+
 // --- what is asked for
 
 struct found {
@@ -211,10 +225,7 @@ told<std::string> explain(std::string_view document, const std::string& what, bo
     }
     if (result.json.empty())
         return why_not{true, fmt::format("no member and no BACKEND/SLOT is called {}", terminal_text(what, 200).text)};
-    const std::string trouble = text(at(*state, "haproxy"), "trouble", "");
-    if (!trouble.empty())
-        result.text += fmt::format("HAProxy does not answer, slots are as last seen: {}\n", trouble);
-    return json ? json_text(result.json) : result.text;
+    return json ? json_text(result.json) : result.text + head_lines(*state, "");
 }
 
 told<next_pass> explain_plan(std::string_view document, bool json) {
@@ -240,9 +251,7 @@ told<next_pass> explain_plan(std::string_view document, bool json) {
                                      text(pool, "trouble"));
         }
     }
-    const std::string trouble = text(at(*state, "haproxy"), "trouble", "");
-    if (!trouble.empty())
-        lines += fmt::format("# HAProxy does not answer: {}\n", trouble);
+    lines += head_lines(*state, "# ");
     if (json)
         return next_pass{all.size(), json_text(all)};
     return next_pass{all.size(), lines.empty() ? "nothing to do: every slot is as it should be\n" : std::move(lines)};

@@ -22,8 +22,11 @@ asio::awaitable<result<observation>> session::observe() const {
     co_return about(target_, parse_observation(*reply));
 }
 
-asio::awaitable<result<std::vector<server_statistics>>> session::statistics() const {
-    auto reply = co_await ask("show stat\n");
+asio::awaitable<result<std::vector<server_statistics>>> session::statistics(std::string backend) const {
+    constexpr std::string_view servers = " 4 -1\n"; // of their own, whatever else there is
+    std::string line = "show stat " + (backend.empty() ? "-1" : std::move(backend));
+    line += servers;
+    auto reply = co_await ask(std::move(line));
     if (!reply)
         co_return reply.error();
     co_return about(target_, parse_stat(*reply));

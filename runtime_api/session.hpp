@@ -28,8 +28,8 @@ public:
     // Fails with errc::stopping where an old worker answered.
     boost::asio::awaitable<result<observation>> observe() const;
 
-    // `show stat`, servers only.
-    boost::asio::awaitable<result<std::vector<server_statistics>>> statistics() const;
+    // `show stat`, servers only: of one backend, or of all where it is empty.
+    boost::asio::awaitable<result<std::vector<server_statistics>>> statistics(std::string backend = {}) const;
 
     // Sends `batch` in one exchange and checks the answer. REQUIRES: `can_share_a_line(batch)`.
     boost::asio::awaitable<result<void>> execute(std::span<const command> batch) const;

@@ -253,9 +253,9 @@ class Lab:
         self.proxy.file.write_text(haproxy.configuration(self.pointsman, self.settings))
         self.proxy.start()
 
-    def start_agent(self, log=None):
-        self.processes.start("pointsman", [self.pointsman, "run", "--config", self.settings], log or self.agent_log,
-                             self.agent_user)
+    def start_agent(self, log=None, options=()):
+        self.processes.start("pointsman", [self.pointsman, "run", *options, "--config", self.settings],
+                             log or self.agent_log, self.agent_user)
 
     def run_pointsman(self, *words):
         """Exit status, output and errors of one of Pointsman's commands."""

@@ -5,13 +5,17 @@
 #include "agent/task_group.hpp"
 #include "etcd_http/exchange.hpp"
 
+#include <boost/asio/buffer.hpp>
 #include <boost/asio/experimental/channel.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/read_until.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
 
 #include <catch2/catch.hpp>
+#include <fmt/format.h>
 
 #include <stdexcept>
 
@@ -88,7 +92,8 @@ etcd_http::http_reply api_answer(exchange_of what) {
     agent::api api(context.get_executor(), config::listen_address{here, port},
                    {{"/api/v1/slots", {"application/json", [] { return std::string("[1]"); }}},
                     {"/metrics", {"text/plain; version=0.0.4", [] { return std::string("up 1\n"); }}},
-                    {"/readyz", {"text/plain", [] { return agent::page_body("no\n", false); }}}});
+                    {"/readyz", {"text/plain", [] { return agent::page_body("no\n", false); }}}},
+                   {});
     agent::task_group server(context.get_executor());
     server.spawn(api.run());
     std::optional<etcd_http::http_reply> reply;
@@ -149,11 +154,44 @@ TEST_CASE("api: answers with its pages, and with nothing else", "[api]") {
     CHECK(api_answer({.method = "HEAD", .target = "/api/v1/slots"}).body.empty());
 }
 
+namespace {
+
+// What a stream brings until it has sent so many events; then this side leaves.
+asio::awaitable<void> follow(agent::task_group& server, std::uint16_t port, std::size_t wanted, std::string& text) {
+    const auto executor = co_await asio::this_coro::executor;
+    asio::ip::tcp::socket socket(executor);
+    const asio::ip::tcp::endpoint where(asio::ip::make_address(here), port);
+    co_await socket.async_connect(where, asio::use_awaitable);
+    const std::string request = "GET /live HTTP/1.1\r\nHost: x\r\n\r\n";
+    co_await asio::async_write(socket, asio::buffer(request), asio::use_awaitable);
+    const std::string end = fmt::format("event {}\n\n", wanted);
+    co_await asio::async_read_until(socket, asio::dynamic_buffer(text, 4096), end, asio::use_awaitable);
+    socket.close();
+    server.cancel();
+}
+
+} // namespace
+
+TEST_CASE("api: a stream goes on until the other side leaves, one event of several lines after the other", "[api]") {
+    asio::io_context context(1);
+    const std::uint16_t port = free_port();
+    int asked = 0;
+    agent::api api(context.get_executor(), config::listen_address{here, port}, {},
+                   {{"/live", [&asked] { return fmt::format("[\nevent {}", ++asked); }}});
+    agent::task_group server(context.get_executor());
+    server.spawn(api.run());
+    std::string text;
+    agent::run_to_end(context, follow(server, port, 2, text));
+    CHECK(text.starts_with("HTTP/1.1 200 OK\r\n"));
+    CHECK(text.find("Content-Type: text/event-stream\r\n") != std::string::npos);
+    CHECK(text.ends_with("\r\n\r\ndata: [\ndata: event 1\n\ndata: [\ndata: event 2\n\n"));
+}
+
 TEST_CASE("api: a port in use is told with its address", "[api]") {
     asio::io_context context(1);
     asio::ip::tcp::acceptor taken(context, {asio::ip::make_address(here), 0});
     const config::listen_address where{here, taken.local_endpoint().port()};
-    CHECK_THROWS_WITH(agent::api(context.get_executor(), where, {}), Catch::Contains("cannot listen on " + here));
+    CHECK_THROWS_WITH(agent::api(context.get_executor(), where, {}, {}), Catch::Contains("cannot listen on " + here));
 }
 
 TEST_CASE("probe: refused by both ports is a death, and says so", "[probe]") {

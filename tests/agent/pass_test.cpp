@@ -46,14 +46,15 @@ public:
         w.c.confirmed = w.now;
         std::string sent;
         looks = 0;
-        todo what = p.begin();
+        todo what = p.begin(given);
         while (!std::holds_alternative<rest>(what)) {
             if (const auto* commands = std::get_if<send>(&what)) {
                 for (const auto& c : commands->batch)
                     sent += (sent.empty() ? "" : "; ") + render(c);
                 what = p.answered(on_send(commands->batch), w.now, w.now);
-            } else if (std::holds_alternative<count_sessions>(what)) {
-                what = p.counted(std::vector<runtime_api::server_statistics>{}, w.now);
+            } else if (const auto* count = std::get_if<count_sessions>(&what)) {
+                counted += (counted.empty() ? "" : ", ") + count->backend;
+                what = p.counted(sessions, w.now);
             } else {
                 REQUIRE(++looks < 100);
                 what = p.seen(on_look(), w.now);
@@ -61,6 +62,8 @@ public:
         }
         for (note& n : p.take_notes())
             log += n.text + '\n';
+        for (event& e : p.take_events())
+            happened.push_back(std::move(e));
         return sent;
     }
 
@@ -80,7 +83,11 @@ public:
     std::function<runtime_api::result<void>(const std::vector<runtime_api::command>&)> on_send =
         [this](const auto& batch) { return carry_out(batch); };
     int looks{};
+    orders given;
     std::string log;
+    std::vector<event> happened;
+    std::string counted; // backends
+    std::vector<runtime_api::server_statistics> sessions;
     passes p{{{w.settings, w.c, 5s}}, "/haproxy.sock"};
 };
 
@@ -96,6 +103,7 @@ TEST_CASE("pass: addresses, then states, then nothing more to do", "[pass]") {
     CHECK(s.pass() ==
           "set server primary/pg1 addr 10.0.0.1 port 5432; set server primary/pg2 addr 10.0.0.2 port 5432; "
           "set server replicas/pg1 addr 10.0.0.1 port 5432; set server replicas/pg2 addr 10.0.0.2 port 5432; "
+          "set server primary/pg2 state maint; shutdown sessions server primary/pg2; "
           "set server primary/pg1 state ready; set server primary/pg1 health up");
     CHECK(s.pass().empty());
     CHECK(text_of(s.slots_of.at("primary")) == "pg1 ready 10.0.0.1:5432, pg2 maint 10.0.0.2:5432");
@@ -113,8 +121,106 @@ TEST_CASE("pass: what a pool gets waits until what it loses is seen to be away",
     };
 
     CHECK(s.pass() == "set server primary/pg1 state maint; shutdown sessions server primary/pg1; "
+                      "set server primary/pg1 state maint; shutdown sessions server primary/pg1; "
                       "set server primary/pg2 state ready; set server primary/pg2 health up");
     CHECK(at_second_look == "pg1 maint 10.0.0.1:5432, pg2 maint 10.0.0.2:5432");
+}
+
+TEST_CASE("pass: each slot's change is an event, with the sessions that were cut with it", "[pass]") {
+    scene s;
+    s.pass();
+    s.happened.clear();
+    s.w.leader("n2").says("n1", standby()).says("n2", writable());
+    s.sessions = {{"primary", "pg1", "UP", 3}, {"primary", "pg2", "MAINT", 0}, {"primary", "BACKEND", "UP", 3}};
+
+    s.pass();
+
+    CHECK(s.counted == "primary");
+    REQUIRE(s.happened.size() >= 2);
+    const event& cut = s.happened[0];
+    CHECK(cut.subject == "primary/pg1");
+    CHECK(cut.member == "n1");
+    CHECK(cut.text == "ready -> maint; 3 sessions cut");
+    CHECK(cut.why == "R2: the leader key names another member");
+    CHECK(cut.cut == 3);
+    CHECK(cut.commands == std::vector<sent_command>{{"set server primary/pg1 state maint", true, 0},
+                                                    {"shutdown sessions server primary/pg1", true, 0}});
+    CHECK(s.happened[1].subject == "primary/pg2");
+    CHECK(s.happened[1].text == "maint -> ready");
+    CHECK(!s.happened[1].cut);
+}
+
+TEST_CASE("pass: paused or in the shadow nothing is sent, and what would be is told", "[pass]") {
+    const auto how = GENERATE(conduct::paused, conduct::shadow);
+    scene s;
+    s.pass();
+    s.happened.clear();
+    s.given = {how, "03:00"};
+    s.w.leader("n2").says("n1", standby()).says("n2", writable());
+
+    CHECK(s.pass().empty());
+    CHECK(s.pass().empty());
+
+    REQUIRE(s.happened.size() == 1);
+    CHECK(s.happened[0].text.starts_with(std::string(how == conduct::paused ? "paused" : "shadow") +
+                                         ": 4 command(s) would be sent: `set server primary/pg1 state maint` (R2: the "
+                                         "leader key names another member)"));
+    CHECK(s.p.rules_of_sessions().empty());
+
+    SECTION("until it acts again") {
+        s.given = {};
+        CHECK(s.pass().starts_with("set server primary/pg1 state maint"));
+        CHECK(!s.p.rules_of_sessions().empty());
+    }
+    SECTION("until somebody else has done it") {
+        s.carry_out({runtime_api::set_state{*runtime_api::slot_id::parse("primary", "pg1"), admin_state::maint},
+                     runtime_api::set_state{*runtime_api::slot_id::parse("primary", "pg2"), admin_state::ready}});
+        CHECK(s.pass().empty());
+        CHECK(s.happened.back().text.starts_with("as it would be, after "));
+    }
+}
+
+TEST_CASE("pass: a refused command is an event too", "[pass]") {
+    scene s;
+    s.pass();
+    s.happened.clear();
+    s.w.leader("n2").says("n1", standby()).says("n2", writable());
+    s.on_send = [](const auto&) { return failure{errc::refused, "Permission denied"}; };
+
+    s.pass();
+
+    REQUIRE(s.happened.size() == 2);
+    CHECK((s.happened[0].how == severity::error && s.happened[0].text == "ready -> maint"));
+    CHECK(!s.happened[0].commands.at(0).taken);
+    CHECK((s.happened[1].kind == "pool" && s.happened[1].text == "Permission denied; trying again every 1 s"));
+    s.pass();
+    CHECK(s.happened.size() == 3); // the slot's; that of the pool lasts
+}
+
+TEST_CASE("pass: a HAProxy that is replaced before the writer gets its slot has no other one ready", "[pass]") {
+    scene s;
+    s.pass();
+    const auto in_file = s.slots_of.at("primary");
+    s.w.leader("n2").says("n1", standby()).says("n2", writable());
+    std::string two;
+    s.on_send = [&s, &in_file, &two](const auto& batch) {
+        const auto ready = [](const auto& c) {
+            const auto* change = std::get_if<runtime_api::set_state>(&c);
+            return change && change->state == admin_state::ready;
+        };
+        if (std::ranges::any_of(batch, ready))
+            s.slots_of.at("primary") = in_file; // as the new process has restored them
+        for (const auto& c : batch) {
+            apply(s.slots_of.at(slot_of(c).backend()), c);
+            if (ready(c))
+                two += text_of(s.slots_of.at("primary")) + '\n';
+        }
+        return runtime_api::result<void>();
+    };
+
+    s.pass();
+
+    CHECK(two == "pg1 maint 10.0.0.1:5432, pg2 ready 10.0.0.2:5432\n");
 }
 
 TEST_CASE("pass: a refused command ends the pass of its pool, not of the others", "[pass]") {

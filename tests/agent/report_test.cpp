@@ -35,7 +35,8 @@ public:
             seen.slots.push_back(s);
         w.c.confirmed = w.now;
         p.begin();
-        p.seen(std::move(seen), w.now);
+        if (std::holds_alternative<count_sessions>(p.seen(std::move(seen), w.now)))
+            p.counted(std::vector<runtime_api::server_statistics>{}, w.now);
     }
 
     std::string state() { return render_state(p, w.now); }
@@ -143,6 +144,18 @@ TEST_CASE("plan: what a new process of HAProxy and a cut that failed ask for is 
     s.p.answered(runtime_api::failure{runtime_api::errc::timeout, "no answer in time"}, s.w.now, s.w.now);
     s.see("pg1 maint 10.0.0.1:5432, pg2 maint 10.0.0.2:5432, pg3 maint", 200);
     CHECK(has(said(explain_plan(s.state(), false)).text, "shutdown sessions server primary/pg1"));
+}
+
+TEST_CASE("why and plan: that nothing is sent is said with them", "[why]") {
+    scene s;
+    s.p.begin({conduct::paused, "2026-11-25 21:00:00"});
+    CHECK(has(s.why("n1"), "PAUSED until 2026-11-25 21:00:00: nothing is sent to HAProxy\n"));
+    CHECK(said(explain_plan(s.state(), false)).text ==
+          "# PAUSED until 2026-11-25 21:00:00: nothing is sent to HAProxy\n");
+    CHECK(complaints(s.p, s.w.now).front() == "paused until 2026-11-25 21:00:00: nothing is sent to HAProxy");
+    s.p.begin({conduct::shadow, {}});
+    CHECK(has(s.why("n1"), "this daemon is a shadow: nothing is sent to HAProxy\n"));
+    CHECK(complaints(s.p, s.w.now).empty());
 }
 
 TEST_CASE("plan: what time alone changes is in it", "[why]") {

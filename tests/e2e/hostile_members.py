@@ -129,7 +129,7 @@ class HostileMembers(scenario.Scenario):
         refuses, and has the slots in step once the value is gone."""
         key = self.lab.key("members/h30-ten-megabytes")
         self.lab.etcd.put(key, json.dumps({"conn_url": "postgres://" + "b" * (10 << 20), "api_url": self.fit.url}))
-        until(lambda: "refused of member 'h30-ten-megabytes'" in self.lab.agent_log.read_text(errors="replace"), 60,
+        until(lambda: "member h30-ten-megabytes: refused" in self.lab.agent_log.read_text(errors="replace"), 60,
               "the log refuses ten megabytes")
         memory = self.resident()
         self.figure(f"the agent's resident memory with a value of 10 MB: {memory >> 20} MiB")

@@ -1,20 +1,29 @@
 """What somebody on call asks of the daemon, and what it answers on a real cluster."""
 
 import json
+import os
+import signal
 import subprocess
 import urllib.error
 import urllib.request
 
 import scenario
-from lab import haproxy
+from lab import clients, haproxy
 from lab.wait import until
 
 
 class OnCall(scenario.Scenario):
     def test_questions(self):
+        clients.create_ledger(self.lab.leader())
         self.leader_and_replica()
+        self.slots_watched()
+        self.priorities()
+        self.what_happened()
+        self.pause()
+        self.shadow()
         self.plan_of_what_is_refused()
         self.health_and_readiness()
+        self.live()
         self.metrics()
         self.daemon_is_dead()
 
@@ -48,6 +57,121 @@ class OnCall(scenario.Scenario):
         self.assertEqual((1, ""), (status, output))
         self.assertIn("no member and no BACKEND/SLOT is called nobody", errors)
 
+    def slots_watched(self):
+        """Drawn anew while it runs; without a terminal one map follows the other."""
+        with subprocess.Popen([self.lab.pointsman, "slots", "--watch", "--config", self.lab.settings],
+                              stdout=subprocess.PIPE, text=True) as watching:
+            self.addCleanup(watching.kill)
+            heads = []
+            while len(heads) < 2:
+                line = watching.stdout.readline()
+                self.assertTrue(line, "it goes on")
+                heads += [line] if "SLOT  MEMBER" in line else []
+            watching.terminate()
+
+    def priorities(self):
+        """Where standard error is journald's, each line has its priority."""
+        reading, writing = os.pipe()
+        pipe = os.fstat(writing)
+        with subprocess.Popen([self.lab.pointsman, "run", "--shadow", "--config", self.lab.settings], stderr=writing,
+                              env={"JOURNAL_STREAM": f"{pipe.st_dev}:{pipe.st_ino}"}) as second:
+            os.close(writing)
+            with os.fdopen(reading) as errors:
+                lines = errors.read().splitlines()
+            self.assertEqual(3, second.wait(10), "the port is the first one's")
+        self.assertRegex(lines[0], "^<6>info: pointsman .*: 1 cluster")
+        self.assertIn("<4>warning: SHADOW: HAProxy is observed, and nothing is sent to it", lines)
+
+    def events(self, *words):
+        status, output, _ = self.lab.run_pointsman("events", "--json", *words)
+        self.assertEqual(0, status)
+        return json.loads(output)
+
+    def what_happened(self):
+        """A leader whose Patroni is frozen, with sessions: as `events` tells it with the daemon there, dead and new."""
+        old = self.lab.leader()
+        load = self.clients(writers=0, readers=0, kept=3)
+        until(lambda: len({line["by"] for line in load.records() if line["ok"]}) == 3, 20, "kept sessions")
+        self.lab.processes.signal(old.name, signal.SIGSTOP)
+        until(lambda: (leader := self.lab.leader()) and leader.name != old.name, 60, "another leader")
+        self.lab.wait_in_step(30)
+        load.stop()
+        self.lab.processes.signal(old.name, signal.SIGCONT)
+        cuts = until(lambda: self.events("--cut"), 5, "a cut")
+        self.assertEqual([("slot", old.name, "primary", 3)],
+                         [(e["kind"], e["member"], e["subject"].split("/")[0], e["sessions_cut"]) for e in cuts])
+        self.assertEqual(["set server {subject} state maint", "shutdown sessions server {subject}"],
+                         [c["command"].replace(cuts[0]["subject"], "{subject}") for c in cuts[0]["commands"]])
+        kinds = {event["kind"] for event in self.events()}
+        self.assertLessEqual({"agent", "haproxy", "etcd", "leader", "member", "slot", "failover"}, kinds)
+        self.figure("pointsman events --last 8\n" + self.lab.run_pointsman("events", "--last", "8")[1])
+        self.figure("pointsman events --cut\n" + self.lab.run_pointsman("events", "--cut")[1])
+
+        # Those of the last second may be lost with a daemon that is killed; the cut is older.
+        journal = self.lab.state_file.with_name("events.json")
+        until(lambda: any(event.get("sessions_cut") for event in json.loads(journal.read_text())), 5, "the journal has it")
+        self.lab.processes.kill("pointsman")
+        self.assertEqual(cuts, self.events("--cut"))
+        self.lab.start_agent()
+        self.lab.wait_in_step(30)
+        self.lab.wait_complete()
+        again = self.events("--last", "1000")
+        self.assertEqual(cuts, [event for event in again if event.get("sessions_cut")])
+        self.assertEqual(2, sum(event["text"].startswith("started") for event in again))
+        self.lab.processes.stop("pointsman")
+        self.assertEqual("stopped", self.events()[-1]["text"])
+        self.lab.start_agent()
+        self.lab.wait_in_step(30)
+
+    def pause(self):
+        """Nothing is sent while it lasts, through a restart of the daemon too, and everybody says so."""
+        self.assertEqual((0, ""), self.lab.run_pointsman("pause", "--for", "1h")[::2])
+        slot = next(slot for slot in haproxy.slots(self.lab.socket) if slot.backend == "replicas" and slot.ready)
+        self.lab.processes.stop("pointsman")
+        self.lab.start_agent()
+        haproxy.ask(self.lab.socket, f"set server replicas/{slot.name} state maint")
+        told = "pool replicas: paused: "
+        until(lambda: told in self.lab.agent_log.read_text(), 10, "the difference is told")
+        self.assertEqual("maint", next(s for s in haproxy.slots(self.lab.socket)
+                                       if (s.backend, s.name) == ("replicas", slot.name)).state)
+        for words in (("why", f"replicas/{slot.name}"), ("plan",)):
+            output = self.lab.run_pointsman(*words)[1]
+            self.figure(f"pointsman {' '.join(words)}, paused\n{output}")
+            self.assertIn("PAUSED until ", output)
+        self.assertIn("PAUSED until ", self.lab.run_pointsman("slots")[2])
+        self.assertIn("\npointsman_paused 1\n", self.get("/metrics")[1])
+        status, text = self.get("/readyz")
+        self.assertEqual(503, status)
+        self.assertIn("paused until ", text)
+
+        self.assertEqual((0, "the agent acts\n", ""), self.lab.run_pointsman("resume"))
+        self.lab.wait_in_step(10)
+        self.assertEqual(0, self.lab.run_pointsman("pause", "--for", "2s")[0])
+        until(lambda: self.get("/readyz")[0] == 200, 10, "the pause ends by itself")
+        until(lambda: self.events()[-1]["text"] == "the pause is over", 5, "its end is told")
+        for wrong in (("--for", "25h"), ("--for", "10"), ("--for", "0s")):
+            self.assertEqual(2, self.lab.run_pointsman("pause", *wrong)[0], wrong)
+
+    def shadow(self):
+        """Beside whatever is there today: it says what it would do, and does nothing."""
+        self.lab.processes.stop("pointsman")
+        slot = next(slot for slot in haproxy.slots(self.lab.socket) if slot.backend == "replicas" and slot.ready)
+        haproxy.ask(self.lab.socket, f"set server replicas/{slot.name} weight 0")
+        haproxy.ask(self.lab.socket, f"disable health replicas/{slot.name}")
+        before = haproxy.slots(self.lab.socket)
+        kept = self.lab.state_file.stat().st_mtime_ns
+        began = len(self.lab.agent_log.read_text())
+        self.lab.start_agent(options=("--shadow",))
+        told = f"shadow: 3 command(s) would be sent: `set server replicas/{slot.name} weight"
+        until(lambda: told in self.lab.agent_log.read_text()[began:], 20, "the difference is told")
+        self.assertIn("a shadow: nothing is sent", self.lab.run_pointsman("plan")[1])
+        self.assertIn("\npointsman_shadow 1\n", self.get("/metrics")[1])
+        self.lab.processes.stop("pointsman")
+        self.assertEqual(before, haproxy.slots(self.lab.socket))
+        self.assertEqual(kept, self.lab.state_file.stat().st_mtime_ns)
+        self.lab.start_agent()
+        self.lab.wait_in_step(10)
+
     def plan_of_what_is_refused(self):
         """HAProxy's socket with the rights of a user answers and changes nothing: the plan says what it would be."""
         self.assertEqual((0, "nothing to do: every slot is as it should be\n"), self.lab.run_pointsman("plan")[:2])
@@ -77,6 +201,23 @@ class OnCall(scenario.Scenario):
         self.assertEqual(200, self.get("/healthz")[0], "the loop goes on")
         self.lab.proxy.start()
         until(lambda: self.get("/readyz")[0] == 200, 10, "ready again")
+
+    def live(self):
+        """What the status page is fed with: the state, with every slot's sessions, and the last events."""
+        load = self.clients(writers=0, readers=0, kept=2)
+        until(lambda: len({line["by"] for line in load.records() if line["ok"]}) == 2, 20, "kept sessions")
+        leader = self.lab.leader()
+        with urllib.request.urlopen(f"http://{self.lab.proxy_address}:9127/api/v1/live", timeout=5) as stream:
+            def shown():
+                line = b"".join(iter(stream.readline, b"\n")).replace(b"data: ", b"")
+                document = json.loads(line)
+                pool = next(p for p in document["state"]["clusters"][0]["pools"] if p["backend"] == "primary")
+                sessions = {slot["member"]: slot["sessions"] for slot in pool["slots"] if slot["member"]}
+                expected = {node.name: 2 if node.name == leader.name else 0 for node in self.lab.nodes()}
+                return document["events"] and sessions == expected
+            until(shown, 5, "both sessions are on the page")
+        load.stop()
+        self.assertEqual(200, self.get("/")[0])
 
     def metrics(self):
         """What Prometheus' own linter says of them, and what they say of the cluster."""

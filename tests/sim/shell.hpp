@@ -1,4 +1,4 @@
-// The agent: the real pure core, with its I/O shells (cluster_watch, gateway, reconciler, old_workers, state_keeper)
+// The agent: the real pure core, with its I/O shells (cluster_watch, gateway, reconciler, old_workers, file_keeper)
 // played in simulated time, as thin as they are and in the same order.
 #pragma once
 
@@ -52,7 +52,7 @@ private:
     std::optional<int> port_of(const std::string& member) const;
     duration next_delay(const std::string& member, const std::string& path);
 
-    // reconciler, state_keeper, old_workers
+    // reconciler, file_keeper, old_workers
     void wake() { reason_.ring(); }
     routine<> reconcile();
     routine<agent::todo> carry_out(agent::todo what);
