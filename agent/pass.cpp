@@ -301,7 +301,8 @@ todo passes::answered(const runtime_api::result<void>& what, time_point sent, ti
         if (what.error().kind == errc::stopping && waited_for_worker_ != worker_looks)
             return wait_for_new_worker();
         for (std::size_t i = p.taken; i != p.sending.size(); ++i) {
-            if (const auto* cut = std::get_if<runtime_api::shutdown_sessions>(&p.sending[i].what))
+            const auto* cut = std::get_if<runtime_api::shutdown_sessions>(&p.sending[i].what);
+            if (cut && !is_guard(p, p.sending[i]))
                 p.uncut.insert(cut->slot);
         }
         give_up(p, printable(what.error().detail, 400), now);
