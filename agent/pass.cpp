@@ -126,8 +126,9 @@ struct passes::pool {
     bool check_is_new{};                 // another process has its slots: none has passed a check of it yet
     std::vector<slot> kept_slots{};      // whose rows are kept for the state file
     std::string kept_rows{};
-    pool_tally tally{}; // since it was told
-    bool tallied{};     // it was told at least once
+    unsigned drifting{}; // slots that drifted and are not seen to be right again
+    pool_tally tally{};  // since it was told
+    bool tallied{};      // it was told at least once
 
     // Of the pass under way.
     bool failed{};
@@ -362,6 +363,8 @@ todo passes::end(time_point now) {
     for (pool& p : pools_) {
         p.was_in_step = !p.desired.empty() && p.steps.empty();
         p.settled = p.desired;
+        if (p.was_in_step)
+            p.tally.repaired += std::exchange(p.drifting, 0U);
         const auto lasted = p.was_in_step ? p.trouble.over(now) : std::nullopt;
         if (lasted)
             tell(severity::info, of_pool(p.scope(), p.backend(), "in step again, " + *lasted));
@@ -524,6 +527,7 @@ void passes::report_drift(pool& p) {
         if (!same || !differs)
             continue;
         ++p.tally.drifts;
+        ++p.drifting;
         tell(severity::warning, of_pool(p.scope(), p.backend(),
                                         fmt::format("slot {} drifted: somebody else changed it, or HAProxy was "
                                                     "restarted; putting it back to {}",
