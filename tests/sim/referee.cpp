@@ -271,7 +271,10 @@ void referee::given(const proxy_slot& s) {
         fail("a replica comes in with its second yes", fmt::format("{} is given after {}", to_string(s.id), yeses));
     const node* n = w_.cluster.at(w_.host_of(s.where.ip()));
     const node* leader = w_.leader();
-    const bool old = n && leader && !n->primary && n->timeline < leader->timeline && writable_.longer(recovers, now());
+    // The agent knows the leader's timeline from the leader alone, and where that is from etcd.
+    const bool heard = leader && ip_told(*leader) == w_.ip_of(*leader) && said_[leader->host].yes &&
+                       *said_[leader->host].yes > leaders_.back().first;
+    const bool old = n && heard && !n->primary && n->timeline < leader->timeline && writable_.longer(recovers, now());
     if (!primary && since && now() - *since > recovers && old && now() - said.replica_since < rewound)
         fail("a replica comes in on the leader's timeline", to_string(s.id) + " is given to " + n->name);
 }
