@@ -262,7 +262,9 @@ void referee::given(const proxy_slot& s) {
     if (primary && !said.yes && now() - said.yes_ended > in_flight())
         return fail("only a fresh yes makes a writer", to_string(s.id) + " is given, and its node does not say yes");
     const auto since = sighted();
-    if (primary && since && now() - *since > recovers && said.yes && *said.yes < leaders_.back().first)
+    // A key that has just changed is on its way still.
+    const bool key_told = !leaders_.empty() && now() - leaders_.back().first > in_flight();
+    if (primary && since && now() - *since > recovers && key_told && said.yes && *said.yes < leaders_.back().first)
         return fail("only a fresh yes makes a writer", to_string(s.id) + " is given on a yes of before the leader key");
     const bool falls_back =
         w_.settings.pools[1].fallback_primary && (said.yes || now() - said.yes_ended < reason_lasts);
@@ -567,7 +569,11 @@ void referee::tick() {
                    return row.backend == "primary" && row.state == "ready" && row.member;
                });
     };
-    if (acts && (two_ready_.longer(repaired, now()) || same_address_.longer(repaired, now())) && knows())
+    // Who was started with etcd away knows nothing until it is read.
+    const std::size_t etcd = static_cast<std::size_t>(part::etcd);
+    const bool told_of_all =
+        agent_since_ + recovers < etcd_taken || (taken_[etcd] == 0 && now() - back_[etcd] > recovers);
+    if (acts && told_of_all && (two_ready_.longer(repaired, now()) || same_address_.longer(repaired, now())) && knows())
         fail("what somebody changed is repaired", "two slots in service are still there");
 
     // (6) no new writer to a node that is not the leader's; (2) nobody to an address of no member's
