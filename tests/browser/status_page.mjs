@@ -83,57 +83,54 @@ async function showsLeaderAndSlots(page, leader, members) {
   assert.match(await page.title(), /^All well/);
 }
 
-async function switchover(page, phone, leader) {
-  await until(page, "sessions of the leader", name => rowsOf("primary")[name].sessions >= 2, leader);
-  const other = (await page.evaluate(() => Object.keys(rowsOf("primary")))).find(name => name !== leader);
-  // What somebody is reading must survive every update.
-  await page.evaluate(name => {
+// What somebody is reading must survive every update: returns whether it has.
+async function reads(reader, member) {
+  await reader.evaluate(name => {
     const row = [...document.querySelectorAll("tbody tr")].find(each => each.querySelector(".name").textContent === name);
     const more = row.querySelector("details");
     more.open = true;
     more.querySelector("summary").focus();
     getSelection().selectAllChildren(row.querySelector(".name"));
     window.before = {more, focused: document.activeElement, selected: getSelection().toString()};
-  }, other);
-  await until(page, "the row's inputs", () => /until/.test(window.before.more.innerText) && /master: no/.test(window.before.more.innerText));
-  await page.evaluate(() => { window.before.more.open = false; });
+  }, member);
+  await until(reader, "the row's inputs", () => /until/.test(window.before.more.innerText) && /master: no/.test(window.before.more.innerText));
+  return () => reader.evaluate(() => ({
+    there: window.before.more.isConnected, open: window.before.more.open,
+    focus: document.activeElement === window.before.focused, selection: getSelection().toString() === window.before.selected}));
+}
+
+async function switchover(page, phone, reader, leader) {
+  await until(page, "sessions of the leader", name => rowsOf("primary")[name].sessions >= 2, leader);
+  const other = (await page.evaluate(() => Object.keys(rowsOf("primary")))).find(name => name !== leader);
+  const survived = await reads(reader, other);
   await shot(page, "before");
-  await page.evaluate(() => { window.before.more.open = true; });
 
   const nobody = until(page, "no slot of the primary pool is in service",
                        () => Object.values(rowsOf("primary")).every(row => row.state !== "ready"), undefined, 90);
   const asked = ask("switchover");
   await nobody;
-  const headDuring = await page.locator("#word").innerText() + " " + await page.locator("#said").innerText();
-  await page.evaluate(() => { window.before.more.open = false; });
+  const head = await page.locator("#word").innerText() + " " + await page.locator("#said").innerText();
   await Promise.all([shot(page, "during"), shot(phone, "phone-dark")]);
-  await page.evaluate(() => { window.before.more.open = true; });
   const {to} = await asked;
   await until(page, `${to} leads and is in service`, name => {
     const row = rowsOf("primary")[name];
     return row.leads && row.state === "ready" && row.haproxy === "UP";
   }, to);
-  figure(`during the switchover the page said: ${headDuring}`);
-  assert.match(headDuring, /^(Changing|Trouble) .*pool primary: no slot is in service/);
+  figure(`during the switchover the page said: ${head}`);
+  assert.match(head, /^(Changing|Trouble) .*pool primary: no slot is in service/);
   await until(page, "the old leader reads", name => rowsOf("replicas")[name].state === "ready", leader, 90);
   await word(page, "All well", 60);
   await until(page, "the new leader's sessions", name => rowsOf("primary")[name].sessions >= 2, to);
-  assert.deepEqual(await page.evaluate(() => [window.before.more.isConnected, window.before.more.open,
-                                              document.activeElement === window.before.focused,
-                                              getSelection().toString() === window.before.selected]),
-                   [true, true, true, true], "details, focus and selection survive");
-  await page.evaluate(() => { window.before.more.open = false; getSelection().removeAllRanges(); document.activeElement.blur(); });
-
-  const events = await page.locator("#happened li").allInnerTexts();
-  const cut = events.findIndex(text => /primary\/pg\d+ node\d.*\d+ sessions? cut/s.test(text));
-  assert.ok(cut >= 0, events.join("\n"));
-  const item = page.locator("#happened li").nth(cut);
-  await item.locator("summary").click();
-  await until(page, "the cut's commands", () => [...document.querySelectorAll("#happened pre")].some(
-    pre => pre.checkVisibility() && /^shutdown sessions server primary\/pg\d+ {3}ok, [\d.]+ ms$/.test(pre.textContent)));
-  await item.locator("summary").click();
   await shot(page, "after");
-  figure(`a switchover from ${leader} to ${to}, seen live; ${events.length} events on the page`);
+  assert.deepEqual(await survived(), {there: true, open: true, focus: true, selection: true});
+
+  const given = page.locator("#happened li").filter({hasText: `${to} maint -> ready`}).filter({hasText: "primary/"});
+  await given.locator("summary").click();
+  await until(page, "the cause and the command of the new slot", () => [...document.querySelectorAll("#happened .what")].some(
+    what => what.checkVisibility() && /R2 leader, and its node says/.test(what.innerText) &&
+            /set server primary\/pg\d+ state ready {3}ok, [\d.]+ ms/.test(what.innerText)));
+  await given.locator("summary").click();
+  figure(`a switchover from ${leader} to ${to}, seen live`);
   return to;
 }
 
@@ -199,11 +196,12 @@ const browser = await chromium.launch({executablePath: "/usr/bin/chromium",
                                        args: [...root, "--disable-gpu", "--disable-dev-shm-usage"]});
 try {
   const page = await open(browser, 1180, 900, "light", 1.5);
+  const reader = await open(browser, 1180, 900, "light", 1);
   const phone = await open(browser, 360, 740, "dark", 2);
   const {leader, members} = await ask("begin");
   await showsLeaderAndSlots(page, leader, members);
   await fitsOnAPhone(phone);
-  const next = await switchover(page, phone, leader);
+  const next = await switchover(page, phone, reader, leader);
   await showsLeaderAndSlots(page, next, members);
   await fitsOnAPhone(phone);
   await darkAndLight(page);
