@@ -11,9 +11,6 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <optional>
 
 namespace pointsman::agent {
@@ -32,24 +29,19 @@ asio::awaitable<void> ask_events(const config::settings& settings, std::optional
         fmt::print(stderr, "pointsman: {}\n", etcd_http::printable(answer.error().detail, 400));
 }
 
-std::optional<std::string> read_file(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (path.empty() || !file)
-        return std::nullopt;
-    fmt::print(stderr, "pointsman: these are the events of {}, as the daemon left them\n", path);
-    return std::string{std::istreambuf_iterator<char>(file), {}};
-}
-
 } // namespace
 
 int events_command(const config::settings& settings, const events_options& options) {
     std::optional<std::string> text;
     asio::io_context context(1);
     run_to_end(context, ask_events(settings, text));
-    if (!text)
-        text = read_file(journal::file_beside(settings.haproxy.state_file));
-    if (!text)
-        return no_answer;
+    if (!text) {
+        const std::string left = journal::file_beside(settings.haproxy.state_file);
+        text = journal::read(left);
+        if (!text)
+            return no_answer;
+        fmt::print(stderr, "pointsman: these are the events of {}, as the daemon left them\n", left);
+    }
     auto all = parse_events(*text);
     if (all.has_error()) {
         fmt::print(stderr, "pointsman: the events are not of this version of Pointsman: {}\n", all.error());

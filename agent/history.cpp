@@ -17,7 +17,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr std::size_t largest_text = std::size_t{8} << 20;
 constexpr int deepest = 4;
 constexpr std::array severities{std::pair(severity::info, "info"), std::pair(severity::warning, "warning"),
                                 std::pair(severity::error, "error")};
@@ -116,7 +115,7 @@ std::string render_events(const history& h) {
 }
 
 boost::system::result<history, std::string> parse_events(std::string_view text) {
-    if (text.size() > largest_text)
+    if (text.size() > largest_history)
         return std::string("larger than 8 MiB");
     const auto document = parse_bounded<ordered_json>(text, deepest);
     if (!document || !document->is_array())

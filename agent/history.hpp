@@ -25,6 +25,7 @@ struct recorded {
 using history = std::deque<recorded>;
 
 inline constexpr std::size_t longest_history = 1000;
+inline constexpr std::size_t largest_history = std::size_t{8} << 20; // as text
 
 // Drops the oldest where there would be too many.
 void record(history& h, std::string time, event what);

@@ -33,12 +33,21 @@ std::string journal::file_beside(const std::string& state_file) {
     return state_file.empty() ? "" : std::filesystem::path(state_file).replace_filename("events.json").string();
 }
 
-void journal::go_on_from(const std::string& path) {
+std::optional<std::string> journal::read(const std::string& path) {
+    std::error_code error;
+    if (const auto size = std::filesystem::file_size(path, error); error || size > largest_history)
+        return std::nullopt;
     std::ifstream file(path, std::ios::binary);
     if (!file)
+        return std::nullopt;
+    return std::string{std::istreambuf_iterator<char>(file), {}};
+}
+
+void journal::go_on_from(const std::string& path) {
+    const auto text = read(path);
+    if (!text)
         return;
-    const std::string text{std::istreambuf_iterator<char>(file), {}};
-    auto before = parse_events(text);
+    auto before = parse_events(*text);
     if (before.has_value())
         history_ = std::move(*before);
     else

@@ -4,7 +4,7 @@
 
 #include "agent/history.hpp"
 
-#include <cstdint>
+#include <optional>
 #include <string>
 
 namespace pointsman::agent {
@@ -16,7 +16,10 @@ public:
     // The file beside HAProxy's state file; empty where that is not kept.
     static std::string file_beside(const std::string& state_file);
 
-    // Goes on from what the file has. Logs where it cannot be read: the history begins anew then.
+    // What the file holds. nullopt: there is none, or it cannot be read, or is too large to be ours.
+    static std::optional<std::string> read(const std::string& path);
+
+    // Goes on from what the file has. Logs where that is no history: it begins anew then.
     void go_on_from(const std::string& path);
 
     // `keeper` may be null: nothing outlives the daemon. Else it must outlive its use here, until the next call.

@@ -1,3 +1,4 @@
+#include "agent/check_command.hpp"
 #include "agent/daemon.hpp"
 #include "agent/events_command.hpp"
 #include "agent/haproxy_config.hpp"
@@ -37,14 +38,6 @@ int run(const config::settings& settings, const std::string& path, bool shadow) 
     return EXIT_SUCCESS;
 }
 
-int check(const config::settings& settings, const std::string& path) {
-    std::size_t pools = 0;
-    for (const auto& cluster : settings.clusters)
-        pools += cluster.pools.size();
-    fmt::print("{}: correct: {} cluster(s), {} pool(s)\n", path, settings.clusters.size(), pools);
-    return EXIT_SUCCESS;
-}
-
 } // namespace
 
 int main(int argc, char** argv) {
@@ -60,7 +53,9 @@ int main(int argc, char** argv) {
     run_it->add_flag("--shadow", shadow, "Send nothing, and tell where HAProxy differs from what it would be");
     auto* slots = app.add_subcommand("slots", "The slot map as HAProxy has it now; works with the daemon dead");
     bool json = false;
-    slots->add_flag("--json", json, "As a JSON array");
+    agent::slots_options map;
+    auto* as_json = slots->add_flag("--json", map.json, "As a JSON array");
+    slots->add_flag("--watch", map.watch, "Drawn anew every second, until interrupted")->excludes(as_json);
     auto* why = app.add_subcommand(
         "why", "Why a member or a slot is where it is: every input with its age, the rule, what would change it");
     std::string what;
@@ -87,7 +82,8 @@ int main(int argc, char** argv) {
     bool no_lua = false;
     haproxy_config->add_flag("--no-lua", no_lua,
                              "For a HAProxy without Lua: connections that wait for a slot look for one every second");
-    auto* check_it = app.add_subcommand("check", "Checks the configuration file");
+    auto* check_it = app.add_subcommand(
+        "check", "Preflight: the configuration, etcd, the REST APIs and the running HAProxy; changes nothing");
     auto* release_it = app.add_subcommand(
         "release", "Gives HAProxy's own checks back on every slot, for when the daemon is not there to do it");
 
@@ -102,7 +98,7 @@ int main(int argc, char** argv) {
         if (run_it->parsed())
             return run(settings, path, shadow);
         if (slots->parsed())
-            return agent::slots_command(settings, json);
+            return agent::slots_command(settings, map);
         if (why->parsed())
             return agent::why_command(settings, what, json);
         if (plan->parsed())
@@ -118,7 +114,7 @@ int main(int argc, char** argv) {
             return EXIT_SUCCESS;
         }
         if (check_it->parsed())
-            return check(settings, path);
+            return agent::check_command(settings, path);
         if (release_it->parsed()) {
             agent::set_up_log(settings.log);
             return agent::release_command(settings);

@@ -126,8 +126,9 @@ struct passes::pool {
     bool check_is_new{};                 // another process has its slots: none has passed a check of it yet
     std::vector<slot> kept_slots{};      // whose rows are kept for the state file
     std::string kept_rows{};
-    pool_tally tally{}; // since it was told
-    bool tallied{};     // it was told at least once
+    std::optional<std::set<slot_id>> ready_in_file{}; // in these rows; nullopt: nobody knows
+    pool_tally tally{};                               // since it was told
+    bool tallied{};                                   // it was told at least once
 
     // Of the pass under way.
     bool failed{};
@@ -194,7 +195,8 @@ bool passes::needs_count(const pool& p) {
         return s.admin == admin_state::drain;
     });
     return drained || std::ranges::any_of(p.steps, [](const planned& step) {
-               return std::holds_alternative<runtime_api::shutdown_sessions>(step.what);
+               return step.when == stage::take_away &&
+                      std::holds_alternative<runtime_api::shutdown_sessions>(step.what);
            });
 }
 
@@ -291,7 +293,7 @@ todo passes::answered(const runtime_api::result<void>& what, time_point sent, ti
         ++(what.has_value() ? p.tally.commands : p.tally.failures);
         if (what.has_value() && std::holds_alternative<runtime_api::shutdown_sessions>(step.what))
             p.uncut.erase(slot_of(step.what));
-        if (what.has_value() && member)
+        if (what.has_value() && member && !is_guard(p, step))
             time_failover(p.timer, *member, step.what, now);
     }
     record_answer(p, what.has_value(), took);
@@ -299,7 +301,8 @@ todo passes::answered(const runtime_api::result<void>& what, time_point sent, ti
         if (what.error().kind == errc::stopping && waited_for_worker_ != worker_looks)
             return wait_for_new_worker();
         for (std::size_t i = p.taken; i != p.sending.size(); ++i) {
-            if (const auto* cut = std::get_if<runtime_api::shutdown_sessions>(&p.sending[i].what))
+            const auto* cut = std::get_if<runtime_api::shutdown_sessions>(&p.sending[i].what);
+            if (cut && !is_guard(p, p.sending[i]))
                 p.uncut.insert(cut->slot);
         }
         give_up(p, printable(what.error().detail, 400), now);
@@ -318,6 +321,14 @@ todo passes::answered(const runtime_api::result<void>& what, time_point sent, ti
     return next_batch(now);
 }
 
+// Whether it takes away what is seen to be away (keep_others_out): nothing that happened.
+bool passes::is_guard(const pool& p, const planned& step) {
+    const auto s = std::ranges::find(p.observed.slots, slot_of(step.what), &slot::id);
+    const auto* change = std::get_if<runtime_api::set_state>(&step.what);
+    const bool cuts = std::holds_alternative<runtime_api::shutdown_sessions>(step.what);
+    return step.when == stage::give && (cuts || (change && change->state == s->admin));
+}
+
 // One event for each slot of the batch, in its order.
 void passes::record_answer(const pool& p, bool taken, double took) {
     const auto begin = p.sending.begin() + static_cast<std::ptrdiff_t>(p.taken);
@@ -325,8 +336,9 @@ void passes::record_answer(const pool& p, bool taken, double took) {
     for (std::size_t i = 0; i != p.desired.size(); ++i) {
         const desired_slot& want = p.desired[i];
         std::vector<planned> its;
-        std::ranges::copy_if(batch, std::back_inserter(its),
-                             [&want](const planned& step) { return slot_of(step.what) == want.id; });
+        std::ranges::copy_if(batch, std::back_inserter(its), [&p, &want](const planned& step) {
+            return slot_of(step.what) == want.id && !is_guard(p, step);
+        });
         if (its.empty())
             continue;
         event e{.how = taken ? severity::info : severity::error,
@@ -436,6 +448,7 @@ passes::decision passes::decide_slots(const pool& p, time_point now) {
     result.steps = plan(p.observed.slots, result.desired);
     cut_what_is_uncut(p, result);
     trust_new_process(p, result);
+    keep_others_out(p, result);
     return result;
 }
 
@@ -460,6 +473,29 @@ void passes::trust_new_process(const pool& p, decision& next) {
             !std::ranges::count(next.steps, full_health, &planned::what))
             next.steps.push_back({stage::give, full_health, "R3: one failed check is not enough"});
     }
+}
+
+// A HAProxy that is replaced between the last look and the next line comes up with what its state file says: whoever is
+// ready there is taken out by the very line that gives the new writer its slot (R2).
+void passes::keep_others_out(const pool& p, decision& next) {
+    const auto gives = std::ranges::find_if(next.steps, [](const planned& step) {
+        const auto* change = std::get_if<runtime_api::set_state>(&step.what);
+        return change && change->state == admin_state::ready;
+    });
+    if (p.settings.role != config::pool_role::primary || gives == next.steps.end() ||
+        next.steps.front().when != stage::give)
+        return;
+    std::vector<planned> guards;
+    for (const desired_slot& other : next.desired) {
+        const bool may_be_ready = p.ready_in_file ? p.ready_in_file->contains(other.id) : other.member.has_value();
+        if (!may_be_ready || other.state == admin_state::ready)
+            continue;
+        const std::string why = "R2: nobody beside the writer, whichever process reads this";
+        guards.push_back({stage::give, runtime_api::set_state{other.id, other.state}, why});
+        if (other.cut)
+            guards.push_back({stage::give, runtime_api::shutdown_sessions{other.id}, why});
+    }
+    next.steps.insert(next.steps.begin(), guards.begin(), guards.end());
 }
 
 void passes::decide(pool& p, time_point now) {
@@ -601,6 +637,11 @@ void passes::keep_rows() {
         state_head_ = rows->head;
         p.kept_slots = std::move(slots);
         p.kept_rows = std::move(rows->of_backend[p.backend()]);
+        p.ready_in_file.emplace();
+        for (const slot& s : p.kept_slots) {
+            if (s.admin == admin_state::ready)
+                p.ready_in_file->insert(s.id);
+        }
         state_changed_ = true;
     }
 }

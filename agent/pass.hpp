@@ -175,6 +175,7 @@ private:
     static decision decide_slots(const pool& p, time_point now);
     static void cut_what_is_uncut(const pool& p, decision& next);
     static void trust_new_process(const pool& p, decision& next);
+    static void keep_others_out(const pool& p, decision& next);
     void decide(pool& p, time_point now);
     void take_slots(pool& p, std::vector<runtime_api::slot> slots, time_point now);
     void give_up(pool& p, std::string why, time_point now);
@@ -184,6 +185,7 @@ private:
     void report_drift(pool& p);
     void report_difference(pool& p, time_point now);
     void keep_rows();
+    static bool is_guard(const pool& p, const planned& step);
     void record_answer(const pool& p, bool taken, double took);
     void tell(severity how, event what, bool news = true); // to the log, and what is news to the journal too
 

@@ -6,7 +6,12 @@
 
 namespace pointsman::agent {
 
+struct slots_options {
+    bool json{};
+    bool watch{}; // drawn anew every second, until interrupted
+};
+
 // Prints to standard output, remarks to standard error. 0 done, 3 HAProxy did not answer (design 5).
-int slots_command(const config::settings& settings, bool json);
+int slots_command(const config::settings& settings, const slots_options& options);
 
 } // namespace pointsman::agent

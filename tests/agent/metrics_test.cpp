@@ -85,11 +85,11 @@ TEST_CASE("metrics: commands, drift and processes are counted, and asking does n
     scene s;
     s.see("pg1 maint 10.0.0.1:5432, pg2 maint 10.0.0.2:5432");
     s.p.answered(runtime_api::result<void>(), s.w.now, s.w.now);
-    CHECK(has(s.text(), "\npointsman_haproxy_commands_total{cluster=\"demo\",pool=\"primary\",taken=\"yes\"} 2\n"));
+    CHECK(has(s.text(), "\npointsman_haproxy_commands_total{cluster=\"demo\",pool=\"primary\",taken=\"yes\"} 4\n"));
     s.see("pg1 maint 10.0.0.1:5432, pg2 maint 10.0.0.2:5432");
     s.p.answered(runtime_api::failure{runtime_api::errc::refused, "no"}, s.w.now, s.w.now);
-    CHECK(has(s.text(), "\npointsman_haproxy_commands_total{cluster=\"demo\",pool=\"primary\",taken=\"yes\"} 2\n"));
-    CHECK(has(s.text(), "\npointsman_haproxy_commands_total{cluster=\"demo\",pool=\"primary\",taken=\"no\"} 2\n"));
+    CHECK(has(s.text(), "\npointsman_haproxy_commands_total{cluster=\"demo\",pool=\"primary\",taken=\"yes\"} 4\n"));
+    CHECK(has(s.text(), "\npointsman_haproxy_commands_total{cluster=\"demo\",pool=\"primary\",taken=\"no\"} 4\n"));
 
     s.see("pg1 ready 10.0.0.1:5432, pg2 maint 10.0.0.2:5432");
     CHECK(has(s.text(), "\npointsman_pool_drifts_total{cluster=\"demo\",pool=\"primary\"} 0\n"));

@@ -103,6 +103,7 @@ TEST_CASE("pass: addresses, then states, then nothing more to do", "[pass]") {
     CHECK(s.pass() ==
           "set server primary/pg1 addr 10.0.0.1 port 5432; set server primary/pg2 addr 10.0.0.2 port 5432; "
           "set server replicas/pg1 addr 10.0.0.1 port 5432; set server replicas/pg2 addr 10.0.0.2 port 5432; "
+          "set server primary/pg2 state maint; shutdown sessions server primary/pg2; "
           "set server primary/pg1 state ready; set server primary/pg1 health up");
     CHECK(s.pass().empty());
     CHECK(text_of(s.slots_of.at("primary")) == "pg1 ready 10.0.0.1:5432, pg2 maint 10.0.0.2:5432");
@@ -120,6 +121,7 @@ TEST_CASE("pass: what a pool gets waits until what it loses is seen to be away",
     };
 
     CHECK(s.pass() == "set server primary/pg1 state maint; shutdown sessions server primary/pg1; "
+                      "set server primary/pg1 state maint; shutdown sessions server primary/pg1; "
                       "set server primary/pg2 state ready; set server primary/pg2 health up");
     CHECK(at_second_look == "pg1 maint 10.0.0.1:5432, pg2 maint 10.0.0.2:5432");
 }
@@ -193,6 +195,32 @@ TEST_CASE("pass: a refused command is an event too", "[pass]") {
     CHECK((s.happened[1].kind == "pool" && s.happened[1].text == "Permission denied; trying again every 1 s"));
     s.pass();
     CHECK(s.happened.size() == 3); // the slot's; that of the pool lasts
+}
+
+TEST_CASE("pass: a HAProxy that is replaced before the writer gets its slot has no other one ready", "[pass]") {
+    scene s;
+    s.pass();
+    const auto in_file = s.slots_of.at("primary");
+    s.w.leader("n2").says("n1", standby()).says("n2", writable());
+    std::string two;
+    s.on_send = [&s, &in_file, &two](const auto& batch) {
+        const auto ready = [](const auto& c) {
+            const auto* change = std::get_if<runtime_api::set_state>(&c);
+            return change && change->state == admin_state::ready;
+        };
+        if (std::ranges::any_of(batch, ready))
+            s.slots_of.at("primary") = in_file; // as the new process has restored them
+        for (const auto& c : batch) {
+            apply(s.slots_of.at(slot_of(c).backend()), c);
+            if (ready(c))
+                two += text_of(s.slots_of.at("primary")) + '\n';
+        }
+        return runtime_api::result<void>();
+    };
+
+    s.pass();
+
+    CHECK(two == "pg1 maint 10.0.0.1:5432, pg2 ready 10.0.0.2:5432\n");
 }
 
 TEST_CASE("pass: a refused command ends the pass of its pool, not of the others", "[pass]") {

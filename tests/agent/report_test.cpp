@@ -146,6 +146,18 @@ TEST_CASE("plan: what a new process of HAProxy and a cut that failed ask for is 
     CHECK(has(said(explain_plan(s.state(), false)).text, "shutdown sessions server primary/pg1"));
 }
 
+TEST_CASE("why and plan: that nothing is sent is said with them", "[why]") {
+    scene s;
+    s.p.begin({conduct::paused, "2026-11-25 21:00:00"});
+    CHECK(has(s.why("n1"), "PAUSED until 2026-11-25 21:00:00: nothing is sent to HAProxy\n"));
+    CHECK(said(explain_plan(s.state(), false)).text ==
+          "# PAUSED until 2026-11-25 21:00:00: nothing is sent to HAProxy\n");
+    CHECK(complaints(s.p, s.w.now).front() == "paused until 2026-11-25 21:00:00: nothing is sent to HAProxy");
+    s.p.begin({conduct::shadow, {}});
+    CHECK(has(s.why("n1"), "this daemon is a shadow: nothing is sent to HAProxy\n"));
+    CHECK(complaints(s.p, s.w.now).empty());
+}
+
 TEST_CASE("plan: what time alone changes is in it", "[why]") {
     scene s;
     s.w.says("n1", {.status = 503, .role = "master"}, 2);

@@ -1,6 +1,7 @@
 """What somebody on call asks of the daemon, and what it answers on a real cluster."""
 
 import json
+import os
 import signal
 import subprocess
 import urllib.error
@@ -15,6 +16,8 @@ class OnCall(scenario.Scenario):
     def test_questions(self):
         clients.create_ledger(self.lab.leader())
         self.leader_and_replica()
+        self.slots_watched()
+        self.priorities()
         self.what_happened()
         self.pause()
         self.shadow()
@@ -54,10 +57,56 @@ class OnCall(scenario.Scenario):
         self.assertEqual((1, ""), (status, output))
         self.assertIn("no member and no BACKEND/SLOT is called nobody", errors)
 
+    def slots_watched(self):
+        """Drawn anew while it runs; without a terminal one map follows the other."""
+        with subprocess.Popen([self.lab.pointsman, "slots", "--watch", "--config", self.lab.settings],
+                              stdout=subprocess.PIPE, text=True) as watching:
+            self.addCleanup(watching.kill)
+            heads = []
+            while len(heads) < 2:
+                line = watching.stdout.readline()
+                self.assertTrue(line, "it goes on")
+                heads += [line] if "SLOT  MEMBER" in line else []
+            watching.terminate()
+
+    def priorities(self):
+        """Where standard error is journald's, each line has its priority."""
+        reading, writing = os.pipe()
+        pipe = os.fstat(writing)
+        with subprocess.Popen([self.lab.pointsman, "run", "--shadow", "--config", self.lab.settings], stderr=writing,
+                              env={"JOURNAL_STREAM": f"{pipe.st_dev}:{pipe.st_ino}"}) as second:
+            os.close(writing)
+            with os.fdopen(reading) as errors:
+                lines = errors.read().splitlines()
+            self.assertEqual(3, second.wait(10), "the port is the first one's")
+        self.assertRegex(lines[0], "^<6>info: pointsman .*: 1 cluster")
+        self.assertIn("<4>warning: SHADOW: HAProxy is observed, and nothing is sent to it", lines)
+
     def events(self, *words):
         status, output, _ = self.lab.run_pointsman("events", "--json", *words)
         self.assertEqual(0, status)
         return json.loads(output)
+
+    def at_3_am(self, old):
+        """The questions of docs/on-call.md, seconds after `old`, which is still frozen, has been deposed."""
+        told = self.lab.run_pointsman("why", old.name)[1]
+        line = next(line for line in told.splitlines() if "leader key" in line)
+        self.figure(f"pointsman why {old.name} | grep 'leader key'\n{line}")
+        self.assertIn(f"names {self.lab.leader().name} (term ", line)
+        for words, part in ((("slots",), "primary\n"), (("events", "--last", "12"), "failover from="),
+                            (("events", "--cut"), "3 sessions cut")):
+            status, output, errors = self.lab.run_pointsman(*words)
+            self.figure(f"pointsman {' '.join(words)}\n{output}")
+            self.assertEqual((0, ""), (status, errors))
+            self.assertIn(part, output)
+        for path in ("/readyz", "/healthz"):
+            status, text = self.get(path)
+            self.figure(f"curl {path}: {status}: {text.strip()}")
+            self.assertEqual(200, status)
+        self.lab.processes.signal(old.name, signal.SIGCONT)
+        told = until(lambda: "because" in (output := self.lab.run_pointsman("why", old.name)[1]) and output, 30,
+                     "it comes back")
+        self.figure(f"pointsman why {old.name}\n{told}")
 
     def what_happened(self):
         """A leader whose Patroni is frozen, with sessions: as `events` tells it with the daemon there, dead and new."""
@@ -68,16 +117,14 @@ class OnCall(scenario.Scenario):
         until(lambda: (leader := self.lab.leader()) and leader.name != old.name, 60, "another leader")
         self.lab.wait_in_step(30)
         load.stop()
-        self.lab.processes.signal(old.name, signal.SIGCONT)
         cuts = until(lambda: self.events("--cut"), 5, "a cut")
+        self.at_3_am(old)
         self.assertEqual([("slot", old.name, "primary", 3)],
                          [(e["kind"], e["member"], e["subject"].split("/")[0], e["sessions_cut"]) for e in cuts])
         self.assertEqual(["set server {subject} state maint", "shutdown sessions server {subject}"],
                          [c["command"].replace(cuts[0]["subject"], "{subject}") for c in cuts[0]["commands"]])
         kinds = {event["kind"] for event in self.events()}
         self.assertLessEqual({"agent", "haproxy", "etcd", "leader", "member", "slot", "failover"}, kinds)
-        self.figure("pointsman events --last 8\n" + self.lab.run_pointsman("events", "--last", "8")[1])
-        self.figure("pointsman events --cut\n" + self.lab.run_pointsman("events", "--cut")[1])
 
         # Those of the last second may be lost with a daemon that is killed; the cut is older.
         journal = self.lab.state_file.with_name("events.json")
@@ -97,7 +144,9 @@ class OnCall(scenario.Scenario):
 
     def pause(self):
         """Nothing is sent while it lasts, through a restart of the daemon too, and everybody says so."""
-        self.assertEqual((0, ""), self.lab.run_pointsman("pause", "--for", "1h")[::2])
+        status, output, errors = self.lab.run_pointsman("pause", "--for", "1h")
+        self.figure(f"pointsman pause --for 1h\n{output}")
+        self.assertEqual((0, ""), (status, errors))
         slot = next(slot for slot in haproxy.slots(self.lab.socket) if slot.backend == "replicas" and slot.ready)
         self.lab.processes.stop("pointsman")
         self.lab.start_agent()
@@ -113,6 +162,7 @@ class OnCall(scenario.Scenario):
         self.assertIn("PAUSED until ", self.lab.run_pointsman("slots")[2])
         self.assertIn("\npointsman_paused 1\n", self.get("/metrics")[1])
         status, text = self.get("/readyz")
+        self.figure(f"/readyz, paused: {status}: {text.strip()}")
         self.assertEqual(503, status)
         self.assertIn("paused until ", text)
 
@@ -136,7 +186,11 @@ class OnCall(scenario.Scenario):
         self.lab.start_agent(options=("--shadow",))
         told = f"shadow: 3 command(s) would be sent: `set server replicas/{slot.name} weight"
         until(lambda: told in self.lab.agent_log.read_text()[began:], 20, "the difference is told")
-        self.assertIn("a shadow: nothing is sent", self.lab.run_pointsman("plan")[1])
+        self.figure("run --shadow\n" + "\n".join(line for line in self.lab.agent_log.read_text()[began:].splitlines()
+                                                 if "shadow" in line.lower()))
+        output = self.lab.run_pointsman("plan")[1]
+        self.figure(f"pointsman plan, beside a shadow\n{output}")
+        self.assertIn("a shadow: nothing is sent", output)
         self.assertIn("\npointsman_shadow 1\n", self.get("/metrics")[1])
         self.lab.processes.stop("pointsman")
         self.assertEqual(before, haproxy.slots(self.lab.socket))
