@@ -127,6 +127,7 @@ struct passes::pool {
     std::vector<slot> kept_slots{};      // whose rows are kept for the state file
     std::string kept_rows{};
     std::optional<std::set<slot_id>> ready_in_file{}; // in these rows; nullopt: nobody knows
+    unsigned drifting{};                              // slots that drifted and are not seen to be right again
     pool_tally tally{};                               // since it was told
     bool tallied{};                                   // it was told at least once
 
@@ -374,6 +375,8 @@ todo passes::end(time_point now) {
     for (pool& p : pools_) {
         p.was_in_step = !p.desired.empty() && p.steps.empty();
         p.settled = p.desired;
+        if (p.was_in_step)
+            p.tally.repaired += std::exchange(p.drifting, 0U);
         const auto lasted = p.was_in_step ? p.trouble.over(now) : std::nullopt;
         if (lasted)
             tell(severity::info, of_pool(p.scope(), p.backend(), "in step again, " + *lasted));
@@ -560,6 +563,7 @@ void passes::report_drift(pool& p) {
         if (!same || !differs)
             continue;
         ++p.tally.drifts;
+        ++p.drifting;
         tell(severity::warning, of_pool(p.scope(), p.backend(),
                                         fmt::format("slot {} drifted: somebody else changed it, or HAProxy was "
                                                     "restarted; putting it back to {}",

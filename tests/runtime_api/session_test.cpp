@@ -203,7 +203,7 @@ TEST_CASE("session: statistics are the rows of the servers", "[session]") {
     const auto servers = run(haproxy.context, haproxy.client().statistics());
 
     REQUIRE(servers);
-    CHECK(haproxy.seen.line == "show stat\n");
+    CHECK(haproxy.seen.line == "show stat -1 4 -1\n");
     REQUIRE(servers->size() == 1);
     CHECK((*servers)[0].sessions == 12);
 }
