@@ -19,7 +19,7 @@ from lab.sampler import Sampler  # noqa: E402
 from lab.wait import until  # noqa: E402
 
 INSIDE = "POINTSMAN_E2E_NAMESPACE"
-given = argparse.Namespace(pointsman=ROOT / "build/release/pointsman", logs=None, network="127.0.40")
+given = argparse.Namespace(pointsman=ROOT / "build/release/pointsman", logs=None, network="127.0.40", shots=None)
 
 
 class Scenario(unittest.TestCase):
@@ -128,6 +128,7 @@ def main():
     parser.add_argument("--pointsman", type=lambda path: pathlib.Path(path).resolve(), default=given.pointsman)
     parser.add_argument("--logs", type=pathlib.Path)
     parser.add_argument("--network", default=given.network, help="the first three numbers of a free loopback network")
+    parser.add_argument("--shots", type=lambda path: pathlib.Path(path).resolve(), help="where screenshots are kept")
     options, rest = parser.parse_known_args()
     vars(given).update(vars(options))
     if given.logs:
