@@ -316,9 +316,15 @@ desired_slot desire_orphan(const scene& s, const slot& at, bool writer) {
         std::ranges::any_of(s.slots, [&at](const auto& entry) { return at.where && entry.second->where == at.where; });
     if (doubled) {
         d.state = admin_state::maint;
-        d.where = runtime_api::address::parse("127.0.0.1", 1);
         d.why = "R6: another slot has this address";
         d.until = "a member without a slot";
+        if (s.pool.role == pool_role::replica) { // R10: its sessions are with a member, too
+            const wish w = drain(s, at, d.why, d.until);
+            d.state = w.state;
+            d.check = w.check;
+        }
+        if (d.state == admin_state::maint)
+            d.where = runtime_api::address::parse("127.0.0.1", 1);
         return d;
     }
     if (at.admin == admin_state::maint) {

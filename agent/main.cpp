@@ -1,3 +1,4 @@
+#include "agent/check_command.hpp"
 #include "agent/daemon.hpp"
 #include "agent/events_command.hpp"
 #include "agent/haproxy_config.hpp"
@@ -34,14 +35,6 @@ int run(const config::settings& settings, const std::string& path, bool shadow) 
     if (shadow)
         spdlog::warn("SHADOW: HAProxy is observed, and nothing is sent to it");
     agent::run_daemon(settings, {path, POINTSMAN_VERSION, shadow});
-    return EXIT_SUCCESS;
-}
-
-int check(const config::settings& settings, const std::string& path) {
-    std::size_t pools = 0;
-    for (const auto& cluster : settings.clusters)
-        pools += cluster.pools.size();
-    fmt::print("{}: correct: {} cluster(s), {} pool(s)\n", path, settings.clusters.size(), pools);
     return EXIT_SUCCESS;
 }
 
@@ -89,7 +82,8 @@ int main(int argc, char** argv) {
     bool no_lua = false;
     haproxy_config->add_flag("--no-lua", no_lua,
                              "For a HAProxy without Lua: connections that wait for a slot look for one every second");
-    auto* check_it = app.add_subcommand("check", "Checks the configuration file");
+    auto* check_it = app.add_subcommand(
+        "check", "Preflight: the configuration, etcd, the REST APIs and the running HAProxy; changes nothing");
     auto* release_it = app.add_subcommand(
         "release", "Gives HAProxy's own checks back on every slot, for when the daemon is not there to do it");
 
@@ -120,7 +114,7 @@ int main(int argc, char** argv) {
             return EXIT_SUCCESS;
         }
         if (check_it->parsed())
-            return check(settings, path);
+            return agent::check_command(settings, path);
         if (release_it->parsed()) {
             agent::set_up_log(settings.log);
             return agent::release_command(settings);

@@ -69,6 +69,7 @@ constexpr std::array<std::string_view, 10> state_columns = {
 
 constexpr unsigned maint_mask = 0x23; // FMAINT, IMAINT, RMAINT; not 0x04, `disabled` in the configuration (facts 3)
 constexpr unsigned drain_mask = 0x18; // FDRAIN, IDRAIN
+constexpr unsigned disabled_bit = 0x04;
 constexpr unsigned check_configured_bit = 2;
 constexpr unsigned check_enabled_bit = 4;
 constexpr unsigned highest_weight = 256;
@@ -122,6 +123,44 @@ boost::system::result<slot, std::string_view> parse_row(const Field& field) {
                 (*check_state & check_enabled_bit) != 0};
 }
 
+// The rows of `show servers state`. `take_row(field)` gets each of them, `field(i)` being its column `columns[i]`, and
+// returns the name of a column that is not understood, or nothing.
+template<std::size_t N, class TakeRow>
+result<void> read_servers_state(std::string_view text, const std::array<std::string_view, N>& columns,
+                                const TakeRow& take_row) {
+    if (text.empty() || text.back() != '\n')
+        return malformed("show servers state: the answer ends in the middle of a line: " + excerpt(text));
+    while (text.ends_with("\n\n"))
+        text.remove_suffix(1);
+
+    if (const auto version = take(text, '\n'); version != "1")
+        return malformed("show servers state: begins with '" + excerpt(version) + "', not with format version 1");
+    if (!text.starts_with("# "))
+        return malformed("show servers state: no header line after the version");
+    const auto header_line = take(text, '\n').substr(2);
+    if (const char* fault = fault_of(header_line))
+        return malformed("show servers state: " + std::string(fault) + " in the header");
+    const auto header = split(header_line, ' ');
+    const auto at = find_columns(header, columns);
+    if (!at)
+        return malformed("show servers state: the header lacks a column: " + excerpt(header.front()));
+
+    while (!text.empty()) {
+        const auto line = take(text, '\n');
+        if (const char* fault = fault_of(line))
+            return malformed("show servers state: " + std::string(fault) + " in the row '" + excerpt(line) + '\'');
+        const auto fields = split(line, ' ');
+        if (fields.size() != header.size())
+            return malformed("show servers state: " + std::to_string(fields.size()) + " columns instead of " +
+                             std::to_string(header.size()) + " in the row '" + excerpt(line) + '\'');
+        const std::string_view fault = take_row([&fields, &at](std::size_t column) { return fields[(*at)[column]]; });
+        if (!fault.empty())
+            return malformed("show servers state: " + std::string(fault) + " is not understood in the row '" +
+                             excerpt(line) + '\'');
+    }
+    return {};
+}
+
 // `text` is one row of `show stat` or more; takes the first off it. HAProxy quotes a field that holds a comma, a quote
 // or a line's end, and doubles the quotes in it. nullopt: the row has no end.
 std::optional<std::vector<std::string>> take_csv_row(std::string_view& text) {
@@ -144,6 +183,35 @@ std::optional<std::vector<std::string>> take_csv_row(std::string_view& text) {
             fields.back() += c;
     }
     return std::nullopt;
+}
+
+constexpr std::string_view backend_type = "1"; // column `type` of `show stat`: 0 frontend, 3 listener
+constexpr std::string_view server_type = "2";
+
+// The rows of `show stat`; the rest as in read_servers_state.
+template<std::size_t N, class TakeRow>
+result<void> read_stat(std::string_view text, const std::array<std::string_view, N>& columns, const TakeRow& take_row) {
+    if (!text.starts_with("# ") || !text.ends_with("\n\n"))
+        return malformed("show stat: not a whole CSV dump: " + excerpt(text));
+    text.remove_prefix(2);
+    text.remove_suffix(1);
+    const auto header = take_csv_row(text);
+    const auto at = header ? find_columns(*header, columns) : std::nullopt;
+    if (!at)
+        return malformed("show stat: the header lacks a column");
+
+    while (!text.empty()) {
+        const auto row_text = text;
+        const auto row = take_csv_row(text);
+        if (!row || row->size() != header->size())
+            return malformed("show stat: not as many columns as the header in the row '" + excerpt(row_text) + '\'');
+        const std::string_view fault =
+            take_row([&row, &at](std::size_t column) -> const std::string& { return (*row)[(*at)[column]]; });
+        if (!fault.empty())
+            return malformed("show stat: " + std::string(fault) + " is not understood in the row '" +
+                             excerpt(row_text) + '\'');
+    }
+    return {};
 }
 
 } // namespace
@@ -178,40 +246,43 @@ std::string_view to_string(operational_state state) {
 }
 
 result<std::vector<slot>> parse_servers_state(std::string_view text) {
-    if (text.empty() || text.back() != '\n')
-        return malformed("show servers state: the answer ends in the middle of a line: " + excerpt(text));
-    while (text.ends_with("\n\n"))
-        text.remove_suffix(1);
-
-    if (const auto version = take(text, '\n'); version != "1")
-        return malformed("show servers state: begins with '" + excerpt(version) + "', not with format version 1");
-    if (!text.starts_with("# "))
-        return malformed("show servers state: no header line after the version");
-    const auto header_line = take(text, '\n').substr(2);
-    if (const char* fault = fault_of(header_line))
-        return malformed("show servers state: " + std::string(fault) + " in the header");
-    const auto header = split(header_line, ' ');
-    const auto at = find_columns(header, state_columns);
-    if (!at)
-        return malformed("show servers state: the header lacks a column: " + excerpt(header.front()));
-
     std::vector<slot> slots;
-    while (!text.empty()) {
-        const auto line = take(text, '\n');
-        if (const char* fault = fault_of(line))
-            return malformed("show servers state: " + std::string(fault) + " in the row '" + excerpt(line) + '\'');
-        const auto fields = split(line, ' ');
-        if (fields.size() != header.size())
-            return malformed("show servers state: " + std::to_string(fields.size()) + " columns instead of " +
-                             std::to_string(header.size()) + " in the row '" + excerpt(line) + '\'');
-        auto row = parse_row([&fields, &at](state_column column) { return fields[(*at)[column]]; });
+    const auto read = read_servers_state(text, state_columns, [&slots](const auto& field) -> std::string_view {
+        auto row = parse_row(field);
         if (!row)
-            return malformed("show servers state: " + std::string(row.error()) + " is not understood in the row '" +
-                             excerpt(line) + '\'');
+            return row.error();
         if (row->id.server() != hold_server)
             slots.push_back(std::move(*row));
-    }
+        return {};
+    });
+    if (!read)
+        return read.error();
     return slots;
+}
+
+result<std::vector<declared_server>> parse_declarations(std::string_view text) {
+    enum column : std::size_t { backend, server, address, admin, check_state, host_name, check_port, check_address };
+    constexpr std::array<std::string_view, 8> columns = {"be_name",         "srv_name",        "srv_addr",
+                                                         "srv_admin_state", "srv_check_state", "srv_fqdn",
+                                                         "srv_check_port",  "srv_check_addr"};
+    std::vector<declared_server> servers;
+    const auto read = read_servers_state(text, columns, [&servers](const auto& field) -> std::string_view {
+        const auto id = slot_id::parse(field(backend), field(server));
+        if (!id)
+            return "be_name or srv_name";
+        const auto bits = number<unsigned>(field(admin));
+        const auto check = number<unsigned>(field(check_state));
+        const auto port = number<std::uint32_t>(field(check_port));
+        if (!bits || !check || !port)
+            return "srv_admin_state, srv_check_state or srv_check_port";
+        if (id->server() != hold_server)
+            servers.push_back({*id, field(address) != "-", field(host_name) != "-", (*bits & disabled_bit) != 0,
+                               (*check & check_configured_bit) != 0, *port, field(check_address) != "-"});
+        return {};
+    });
+    if (!read)
+        return read.error();
+    return servers;
 }
 
 result<process_info> parse_info(std::string_view text) {
@@ -247,33 +318,40 @@ result<process_info> parse_info(std::string_view text) {
 
 result<std::vector<server_statistics>> parse_stat(std::string_view text) {
     enum column : std::size_t { pxname, svname, status, scur, type };
-    constexpr std::array<std::string_view, 5> wanted = {"pxname", "svname", "status", "scur", "type"};
-    constexpr std::string_view server_type = "2"; // 0 frontend, 1 backend, 3 listener
-
-    if (!text.starts_with("# ") || !text.ends_with("\n\n"))
-        return malformed("show stat: not a whole CSV dump: " + excerpt(text));
-    text.remove_prefix(2);
-    text.remove_suffix(1);
-    const auto header = take_csv_row(text);
-    const auto at = header ? find_columns(*header, wanted) : std::nullopt;
-    if (!at)
-        return malformed("show stat: the header lacks a column");
-
+    constexpr std::array<std::string_view, 5> columns = {"pxname", "svname", "status", "scur", "type"};
     std::vector<server_statistics> servers;
-    while (!text.empty()) {
-        const auto row_text = text;
-        auto row = take_csv_row(text);
-        if (!row || row->size() != header->size())
-            return malformed("show stat: not as many columns as the header in the row '" + excerpt(row_text) + '\'');
-        const auto field = [&row, &at](column c) -> std::string& { return (*row)[(*at)[c]]; };
+    const auto read = read_stat(text, columns, [&servers](const auto& field) -> std::string_view {
         if (field(type) != server_type)
-            continue;
+            return {};
         const auto sessions = number<std::uint64_t>(field(scur));
         if (!sessions)
-            return malformed("show stat: scur is not understood in the row '" + excerpt(row_text) + '\'');
-        servers.push_back({std::move(field(pxname)), std::move(field(svname)), std::move(field(status)), *sessions});
-    }
+            return "scur";
+        servers.push_back({field(pxname), field(svname), field(status), *sessions});
+        return {};
+    });
+    if (!read)
+        return read.error();
     return servers;
+}
+
+result<std::map<std::string, backend_statistics>> parse_backends(std::string_view text) {
+    enum column : std::size_t { pxname, svname, type, mode, algo, bck, slim };
+    constexpr std::array<std::string_view, 7> columns = {"pxname", "svname", "type", "mode", "algo", "bck", "slim"};
+    std::map<std::string, backend_statistics> backends;
+    std::map<std::string, backend_statistics::hold> held; // servers come before their backend
+    const auto read = read_stat(text, columns, [&backends, &held](const auto& field) -> std::string_view {
+        if (field(type) == backend_type) {
+            const auto hold = held.find(field(pxname));
+            backends[field(pxname)] = {field(mode), field(algo),
+                                       hold == held.end() ? std::nullopt : std::optional(hold->second)};
+        } else if (field(type) == server_type && field(svname) == hold_server) {
+            held[field(pxname)] = {field(bck) == "1", number<std::uint64_t>(field(slim)).value_or(0)};
+        }
+        return {};
+    });
+    if (!read)
+        return read.error();
+    return backends;
 }
 
 result<observation> parse_observation(std::string_view reply) {

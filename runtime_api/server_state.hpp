@@ -10,6 +10,7 @@
 #include <chrono>
 #include <compare>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -90,6 +91,41 @@ struct server_statistics {
 };
 
 result<std::vector<server_statistics>> parse_stat(std::string_view text);
+
+// How a server was declared in HAProxy's configuration, as far as `show servers state` tells (facts 3).
+struct declared_server {
+    slot_id id;
+    bool addressable{}; // has an inet address; without one none can be set (facts 4)
+    bool named{};       // declared with a host name: the state file restores its address (facts 5.1)
+    bool disabled{};
+    bool checked{};
+    std::uint32_t check_port{}; // 0: the port of its address
+    bool own_check_address{};   // its check does not follow its address
+
+    friend bool operator==(const declared_server&, const declared_server&) = default;
+};
+
+// The same rows as parse_servers_state, in the same order.
+result<std::vector<declared_server>> parse_declarations(std::string_view text);
+
+// A backend in `show stat`, with its server `hold` where it has one.
+struct backend_statistics {
+    std::string mode;      // "tcp", "http"
+    std::string algorithm; // "roundrobin", ...; empty where the socket's level is below operator
+
+    struct hold {
+        bool backup{};
+        std::uint64_t maxconn{}; // 0: no limit
+
+        friend bool operator==(const hold&, const hold&) = default;
+    };
+    std::optional<hold> held;
+
+    friend bool operator==(const backend_statistics&, const backend_statistics&) = default;
+};
+
+// By name.
+result<std::map<std::string, backend_statistics>> parse_backends(std::string_view text);
 
 // Everything one observation brings.
 struct observation {

@@ -323,6 +323,21 @@ TEST_CASE("desire: R6 a slot that has another one's address loses it", "[desire]
 
 // --- replica pools
 
+TEST_CASE("desire: R6 a slot with another one's address is drained first where its sessions may go on (R10)",
+          "[desire]") {
+    world w = steady();
+    w.slots("replicas", "pg1 maint 10.0.0.1:5432, pg2 ready 10.0.0.2:5432, pg3 ready 10.0.0.3:5432, pg4 ready "
+                        "10.0.0.2:5432");
+    CHECK(w.plan("replicas") == "set server replicas/pg4 state drain; set server replicas/pg4 health up; "
+                                "disable health replicas/pg4");
+    w.settle("replicas").sessions("replicas", "pg4", 1);
+    CHECK(w.plan("replicas").empty());
+    w.sessions("replicas", "pg4", 0);
+    CHECK(w.plan("replicas")
+              .starts_with("set server replicas/pg4 state maint; "
+                           "set server replicas/pg4 addr 127.0.0.1 port 1"));
+}
+
 TEST_CASE("desire: R3 a replica comes in after two yeses in a row", "[desire]") {
     world w = steady();
     w.member("n4").reads("n4", readable());

@@ -381,13 +381,15 @@ class Lives:
 
 
 def repetitions(log, most=5):
-    """[(times within one minute, text)] of what the log says most often, with numbers taken out."""
-    counted = collections.Counter()
+    """[(times within one minute of one life of the agent, text)] of what the log says most often, with numbers taken out."""
+    counted, life = collections.Counter(), 0
     for line in log.read_text(errors="replace").splitlines():
         at = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d)\S* ", line)
         if at:
-            counted[at[1], re.sub(r"\d+", "#", line[at.end():])[:160]] += 1
+            text = re.sub(r"\d+", "#", line[at.end():])[:160]
+            life += text.startswith("info: pointsman #")
+            counted[life, at[1], text] += 1
     worst = {}
-    for (_, text), times in counted.items():
+    for (_, _, text), times in counted.items():
         worst[text] = max(times, worst.get(text, 0))
     return sorted(((times, text) for text, times in worst.items()), reverse=True)[:most]

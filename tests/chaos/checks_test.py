@@ -134,6 +134,8 @@ class Broken(unittest.TestCase):
     def test_repetitions(self):
         log = mock.Mock(read_text=lambda errors: "".join(f"2026-11-24T21:33:{n:02}.1 info: again {n}\n" for n in range(60)))
         self.assertEqual([(60, "info: again #")], checks.repetitions(log))
+        lives = mock.Mock(read_text=lambda errors: 60 * "2026-11-24T21:33:01.1 info: pointsman 0.1\n2026-11-24T21:33:01.2 info: in\n")
+        self.assertEqual({1}, {times for times, _ in checks.repetitions(lives)})
 
 
 if __name__ == "__main__":

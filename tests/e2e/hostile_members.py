@@ -16,7 +16,7 @@ MEMORY_LIMIT = 96 << 20  # bytes of the agent's resident memory, whatever it is 
 
 # What may be sent to HAProxy, whole commands only.
 SLOT = r"(primary|replicas)/pg[1-8]"
-ALLOWED = re.compile(rf"show (info|version|stat|servers state)( (primary|replicas|json|typed|up))?"
+ALLOWED = re.compile(rf"show (info|version|servers state)( (json|typed))?|show stat (-1|primary|replicas) 4 -1"
                      rf"|set server {SLOT} addr 127\.0\.\d+\.\d+ port 5432"
                      rf"|set server {SLOT} state (ready|drain|maint)"
                      rf"|set (server {SLOT} weight|weight {SLOT}) \d+"

@@ -72,6 +72,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
         check(s);
     const auto rows = parse_servers_state(seen->dump);
     must(rows && *rows == seen->slots, "the slots are those of the dump");
+    if (const auto declared = parse_declarations(seen->dump); !declared)
+        must_be_printable(declared.error().detail);
+    else
+        must(declared->size() == seen->slots.size(), "a slot has one declaration");
     check_prefixes(reply);
     check_state_file(*seen);
     return 0;

@@ -21,6 +21,8 @@ std::string quoted(const std::string& field) {
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const auto text = text_of(data, size);
+    if (const auto backends = parse_backends(text); !backends)
+        must_be_printable(backends.error().detail);
     const auto servers = parse_stat(text);
     if (!servers) {
         must_be_printable(servers.error().detail);

@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 #include <rapidcheck.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,23 @@ TEST_CASE("servers state: the server that holds connections is no slot", "[serve
 
     REQUIRE(slots.size() == 2);
     CHECK(slots[0].id.server() == "pg1");
+}
+
+TEST_CASE("declarations: how a slot was declared is read from its row", "[server_state]") {
+    const auto declared =
+        parse_declarations(servers_state("4 pg 9 hold 127.0.0.1 2 0 1 1 17 1 0 0 0 0 0 0 - 1 - 0 0 - - 0\n" + two_rows +
+                                         // As 2.6.12 shows `init-addr none`, and a literal address without check.
+                                         "4 pg 3 pg3 - 0 37 1 1 1 1 0 0 14 0 0 0 slot.invalid 1 - 0 8008 - - 8008\n"
+                                         "4 pg 4 pg4 127.0.0.1 2 0 1 1 1 1 0 2 0 0 0 0 - 1 - 0 0 127.0.0.9 - 0\n"));
+    const auto id = [](const char* name) { return *slot_id::parse("pg", name); };
+
+    REQUIRE(declared);
+    CHECK(*declared == std::vector<declared_server>{{id("pg1"), true, true, true, true, 8008, false},
+                                                    {id("pg2"), true, true, true, true, 8008, false},
+                                                    {id("pg3"), false, true, true, true, 8008, false},
+                                                    {id("pg4"), true, false, false, false, 0, true}});
+    CHECK_FALSE(parse_declarations("1\n"));
+    CHECK_FALSE(parse_declarations(servers_state("4 pg 1 pg1 - x 37 1 1 1 1 0 0 14 0 0 0 - 1 - 0 port - - 0\n")));
 }
 
 TEST_CASE("servers state: the admin bits make ready, drain or maint", "[server_state]") {
@@ -312,6 +330,21 @@ TEST_CASE("show stat: servers only, found by column name", "[server_state]") {
     CHECK((*servers)[0].status == "UP 1/3");
     CHECK((*servers)[0].sessions == 12);
     CHECK((*servers)[1].status == "MAINT (via pg/pg1)");
+}
+
+TEST_CASE("show stat: backends with their balance and their hold", "[server_state]") {
+    const auto backends = parse_backends("# pxname,svname,bck,slim,mode,algo,type,\n"
+                                         "primary,FRONTEND,,9970,tcp,,0,\n"
+                                         "primary,hold,1,2000000,tcp,,2,\n"
+                                         "primary,pg1,0,,tcp,,2,\n"
+                                         "primary,BACKEND,1,997,tcp,roundrobin,1,\n"
+                                         "web,hold,0,,http,,2,\n"
+                                         "web,BACKEND,0,1,http,,1,\n\n");
+
+    REQUIRE(backends);
+    CHECK(*backends == std::map<std::string, backend_statistics>{{"primary", {"tcp", "roundrobin", {{true, 2000000}}}},
+                                                                 {"web", {"http", "", {{false, 0}}}}});
+    CHECK_FALSE(parse_backends("# pxname,svname,type,\n\n"));
 }
 
 TEST_CASE("show stat: half a dump, or another one, is malformed", "[server_state]") {

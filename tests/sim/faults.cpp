@@ -502,7 +502,7 @@ routine<> leader_is_unknown(world& w) {
     if (dies)
         n->kill_patroni();
     for (const node* other : w.present()) {
-        if (w.chance.percent(70) || other == n)
+        if (w.chance.percent(other == n ? 60 : 70))
             w.store.erase(w.cluster.key("members/" + other->name));
     }
     co_await time(w, 20ms, 200ms);
@@ -524,6 +524,25 @@ routine<> switchover_without_etcd(world& w) {
     co_await time(w, 200ms, 2s);
     ask_for_switchover(w, *leader_or_some(w), "");
     co_await time(w, 60s, 80s);
+    w.store.break_watches();
+    w.store.answers = true;
+}
+
+// The agent has followed a switchover by probes alone; then the leader of before, which it could not reach, is heard
+// again and says yes still.
+routine<> stale_leader_comes_back(world& w) {
+    const without etcd_part(w, part::etcd);
+    const without nodes(w, part::nodes);
+    node* n = leader_or_some(w);
+    w.store.answers = false;
+    w.cut_off.insert(n->host);
+    co_await time(w, 200ms, 2s);
+    ask_for_switchover(w, *n, "");
+    co_await time(w, 18s, 30s);
+    n->rest_becomes(node::rest::says_master);
+    w.cut_off.clear();
+    co_await time(w, 2s, 8s);
+    n->rest_becomes(node::rest::fine);
     w.store.break_watches();
     w.store.answers = true;
 }
@@ -648,6 +667,7 @@ const std::vector<fault>& all_faults() {
         {"leader's REST API hangs after a switchover", rest_hangs_after_switchover},
         {"leader is unknown, and etcd away", leader_is_unknown},
         {"switchover without etcd", switchover_without_etcd},
+        {"stale leader comes back", stale_leader_comes_back},
         {"second slot by hand, all say yes", second_slot_by_hand},
         {"leader said yes before its term", liar_becomes_leader},
         {"HAProxy reloads in a pass", reload_in_a_pass},

@@ -33,9 +33,10 @@ constexpr auto key_lasts = 15s; // the leader key decides while it is readable
 constexpr auto orphan_goes = 25s;
 // Before 10 s are over nothing happens to it.
 constexpr auto orphan_stays = 9900ms;
-// From the moment at which the leader takes writes and says so to its slot: deciding probes are at most 200 ms apart.
-// The resync, a second apart, is too late for it.
-constexpr auto leader_served = 700ms;
+// From the agent's first yes of this leader to its slot: a pass or two. The resync, a second apart, is too late for it.
+constexpr auto leader_served = 200ms;
+// A replica that says yes on an older timeline than the leader's is waited for.
+constexpr auto rewound = 9900ms;
 // Two noes of a running primary count when they are this far apart: where another one says yes, and where none does.
 // Measured where the node answers, which is a little later than where it is asked.
 constexpr auto second_no = 990ms;
@@ -112,6 +113,7 @@ void referee::key_changed(const std::string& key) {
     if (key == "failover") {
         const auto asked = w_.store.get(w_.cluster.key(key)).value_or("{}");
         asked_ = asked == "{}" ? std::nullopt : std::optional(now());
+        last_asked_ = asked_.value_or(last_asked_);
     }
     if (!key.starts_with("members/"))
         return;
@@ -179,6 +181,8 @@ void referee::node_said(int host, const std::string& path, const agent::outcome&
         if (!yes)
             said.replica_no = now();
         said.replica_yeses = yes ? said.replica_yeses + 1 : 0;
+        if (said.replica_yeses == 1)
+            said.replica_since = now();
     }
     if (silent)
         said.last_silent = now();
@@ -194,6 +198,9 @@ void referee::node_said(int host, const std::string& path, const agent::outcome&
     if (said.yes && !yes)
         said.yes_ended = now();
     said.yes = yes ? std::optional(heard.sent) : std::nullopt;
+    const time_point term = leaders_.empty() ? now() : leaders_.back().first;
+    if (yes && heard.sent > term && said.yes_of_term < term)
+        said.yes_of_term = now();
     if (!silent && !yes && !soft_no)
         said.otherwise = now();
     if (!silent)
@@ -262,6 +269,14 @@ void referee::given(const proxy_slot& s) {
         now() - said.replica_no < in_flight() ? std::max(said.yeses_before, said.replica_yeses) : said.replica_yeses;
     if (!primary && yeses < 2 && !falls_back)
         fail("a replica comes in with its second yes", fmt::format("{} is given after {}", to_string(s.id), yeses));
+    const node* n = w_.cluster.at(w_.host_of(s.where.ip()));
+    const node* leader = w_.leader();
+    // The agent knows the leader's timeline from the leader alone, and where that is from etcd.
+    const bool heard = leader && ip_told(*leader) == w_.ip_of(*leader) && said_[leader->host].yes &&
+                       *said_[leader->host].yes > leaders_.back().first;
+    const bool old = n && heard && !n->primary && n->timeline < leader->timeline && writable_.longer(recovers, now());
+    if (!primary && since && now() - *since > recovers && old && now() - said.replica_since < rewound)
+        fail("a replica comes in on the leader's timeline", to_string(s.id) + " is given to " + n->name);
 }
 
 void referee::readdressed(const proxy_slot& s) {
@@ -326,6 +341,7 @@ void referee::taken(const proxy_slot& s) {
         reason = reason || of_late(said.otherwise) || of_late(said.second_no) || says_no_twice(host) ||
                  named_another(name, key_lasts) ||
                  (asked_ && (blind || now() - std::max({*asked_, *since, agent_since_}) < request_lasts + recovers)) ||
+                 (blind && now() - last_asked_ < request_lasts + recovers) || // gone meanwhile, with its store
                  (said.silent && (now() - *said.silent > grace || !leads || blind)) || gives_way(s);
     } else {
         const auto gone = gone_.find(ip);
@@ -552,12 +568,12 @@ void referee::tick() {
     if (sees && foreign_.from(*since, orphan_goes, now()))
         fail("no wrong address ready", foreign);
 
-    // R2: the leader is served as soon as it says yes.
-    writes_.is(leader && leader->fit_primary(), now());
-    const bool waits = sees && writes_.longer(leader_served, now()) && now() - key_since > leader_served && !asked_ &&
-                       std::max({agent_since_, settled_, process_since_, by_hand_}) + recovers < now() &&
-                       now() - replaced_ > recovers && w_.proxy.shape.slots >= w_.present().size() &&
-                       now() - said_[leader->host].last_silent > 3s;
+    // R2: the leader is served as soon as the agent has its yes.
+    const words* told_by = leader ? &said_[leader->host] : nullptr;
+    const bool waits = sees && told_by && told_by->yes && told_by->yes_of_term > key_since &&
+                       now() - told_by->yes_of_term > leader_served && !asked_ &&
+                       std::max({agent_since_, settled_, process_since_, by_hand_, replaced_}) + recovers < now() &&
+                       w_.proxy.shape.slots >= w_.present().size();
     const std::string missing = waits ? unserved(true) : "";
     late_.is(!missing.empty(), now());
     if (waits && late_.longer(100ms, now()))

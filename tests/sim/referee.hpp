@@ -111,10 +111,11 @@ private:
 
     std::vector<std::pair<time_point, std::string>> leaders_; // every value of the key, "" where it was gone
     std::optional<time_point> asked_;                         // a switchover that is not carried out yet
-    std::map<std::string, std::string> address_of_;           // by member's key
-    std::map<std::string, std::string> last_told_;            // the same, of one that is gone too
-    std::map<std::string, time_point> moved_;                 // when this address got or lost its member to another
-    std::map<std::string, time_point> gone_;                  // since when no member has this address
+    time_point last_asked_{};
+    std::map<std::string, std::string> address_of_; // by member's key
+    std::map<std::string, std::string> last_told_;  // the same, of one that is gone too
+    std::map<std::string, time_point> moved_;       // when this address got or lost its member to another
+    std::map<std::string, time_point> gone_;        // since when no member has this address
 
     struct words {
         time_point otherwise{};
@@ -127,7 +128,9 @@ private:
         time_point no_port{};
         std::optional<time_point> yes{}; // the last word, and when it was asked for
         time_point yes_ended{};
-        int replica_yeses{};     // in a row
+        time_point yes_of_term{};   // the first that was asked for after the leader key
+        time_point replica_since{}; // the first of those in a row
+        int replica_yeses{};
         int yeses_before{};      // `replica_no`
         time_point replica_no{}; // or silence
     };
@@ -143,7 +146,6 @@ private:
     lasting misrouted_;
     lasting writable_; // the leader
     lasting graceless_;
-    lasting writes_;
     lasting late_;
     lasting dead_;
     time_point last_whole_{};

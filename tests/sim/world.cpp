@@ -60,7 +60,8 @@ world::world(std::uint64_t seed, bool is_traced)
     store.changed = [this](const std::string& key) {
         const std::string name = key.starts_with(cluster.prefix) ? key.substr(cluster.prefix.size()) : key;
         judge.key_changed(name);
-        tell("etcd", [&] { return name + " = " + store.get(cluster.key(name)).value_or("(gone)").substr(0, 60); });
+        tell("etcd",
+             [&] { return name + " = " + etcd_http::printable(store.get(cluster.key(name)).value_or("(gone)")); });
         if (name == "leader" || name == "failover") { // Patroni watches them
             for (const auto& n : cluster.nodes)
                 n->notice();
