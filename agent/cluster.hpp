@@ -53,6 +53,7 @@ inline constexpr std::chrono::seconds switchover_lasts{15};
 struct cluster {
     bool known{};           // etcd was read at least once; until then nothing is desired of any slot
     time_point confirmed{}; // the last full read
+    bool watched{};         // a change in etcd is told at once, and not by the next full read
     std::optional<etcd_http::leader_record> leader;
     std::optional<std::string> last_leader; // the name that the key had last, for while it is gone or unreadable
     time_point leader_since{};              // when the newest change of the key was seen

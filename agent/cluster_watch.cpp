@@ -55,6 +55,7 @@ cluster_watch::~cluster_watch() = default;
 
 void cluster_watch::begin_with(cluster known) {
     cluster_ = std::move(known);
+    cluster_.watched = false;
     for (auto& [name, m] : cluster_.members)
         std::erase_if(m.probes, [this](const auto& probe) { return !checks_.contains(probe.first); });
 }
@@ -64,6 +65,7 @@ asio::awaitable<void> cluster_watch::run() {
         .changed = [this](const etcd_http::key_snapshot& snapshot) { take_keys(snapshot); },
         .confirmed = [this] { etcd_confirmed(); },
         .failed = [this](const etcd_http::failure& why) { etcd_failed(why); },
+        .watching = [this](bool is) { cluster_.watched = is; },
     };
     tasks_.spawn(gateway_.follow(prefix_, follower));
     tasks_.spawn(housekeeping());

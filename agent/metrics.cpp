@@ -40,6 +40,16 @@ double seconds(std::chrono::nanoseconds time) {
 
 using labels = std::vector<std::pair<std::string, std::string>>;
 
+// Two groups of one scope, or two namespaces with the same, are two clusters.
+labels labels_of(const config::cluster_settings& cluster) {
+    labels its{{"cluster", cluster.scope}};
+    if (cluster.group)
+        its.emplace_back("group", std::to_string(*cluster.group));
+    if (cluster.name_space != config::cluster_settings().name_space)
+        its.emplace_back("namespace", cluster.name_space);
+    return its;
+}
+
 // One family of values that are looked up when they are scraped.
 class looked_up {
 public:
@@ -67,56 +77,93 @@ void add_clusters(std::vector<MetricFamily>& all, const std::vector<followed_clu
     looked_up age("pointsman_cluster_etcd_age_seconds", "Since etcd was last read in full, or the daemon started");
     looked_up is_readable("pointsman_cluster_etcd_readable",
                           "1 while etcd's word is young enough to decide by; 0: probes alone decide");
+    looked_up watched(
+        "pointsman_cluster_etcd_watch_connected",
+        "1 while etcd has confirmed a watch that has not ended; 0: changes are found by the next full read");
     looked_up leads("pointsman_cluster_leader", "1 while the leader key names a member");
     looked_up term("pointsman_cluster_leader_term", "Revision of etcd at which the leader key got its present value");
     looked_up count("pointsman_cluster_members", "Members that are known");
     for (const followed_cluster& of : clusters) {
         const cluster& c = of.state;
-        const labels its{{"cluster", of.settings.scope}};
+        const labels its = labels_of(of.settings);
         if (c.known)
             age.add(its, seconds(now - c.confirmed));
         is_readable.add(its, readable(c, of.poll_interval, now) ? 1 : 0);
+        watched.add(its, c.watched ? 1 : 0);
         leads.add(its, c.leader ? 1 : 0);
         if (c.leader)
             term.add(its, static_cast<double>(c.leader->term));
         count.add(its, static_cast<double>(c.members.size()));
     }
-    for (const looked_up* each : {&age, &is_readable, &leads, &term, &count})
+    for (const looked_up* each : {&age, &is_readable, &watched, &leads, &term, &count})
         all.push_back(each->family());
+}
+
+double count_desired(const pool_outlook& pool, bool (*which)(const desired_slot&)) {
+    return static_cast<double>(std::ranges::count_if(pool.desired, which));
 }
 
 void add_pools(std::vector<MetricFamily>& all, const passes& decided, time_point now) {
     constexpr std::array states{admin_state::ready, admin_state::drain, admin_state::maint};
+    looked_up info("pointsman_pool_info", "1; the pool's role is a label");
     looked_up slots("pointsman_pool_slots", "Slots of the pool by the state that HAProxy has them in");
+    looked_up usable("pointsman_pool_slots_usable", "Ready slots that get connections: up and with a weight");
     looked_up desired("pointsman_pool_slots_desired", "Slots of the pool by the state that they should be in");
+    looked_up used("pointsman_pool_slots_used", "Slots that are a member's");
     looked_up free("pointsman_pool_slots_free", "Slots that are no member's and in maint");
+    looked_up orphaned("pointsman_pool_slots_orphaned",
+                       "Slots that are in service or drained with an address that is no member's");
+    looked_up kept("pointsman_pool_slots_kept",
+                   "Slots kept in service although their node's last answer was a first no, or none");
     looked_up unplaced("pointsman_pool_members_without_slot", "Members for which there was no free slot");
     looked_up guarded("pointsman_pool_slots_unchecked",
                       "Slots whose own check by HAProxy is suspended: kept, held or drained by the agent's judgement");
     looked_up in_step("pointsman_pool_in_step", "1 while HAProxy has the slots as they should be");
+    looked_up answers("pointsman_pool_members",
+                      "Members by their node's last answer to the pool's check; one that was not asked yet is in none");
     for (const pool_outlook& pool : decided.outlook(now)) {
         const labels its{{"cluster", pool.of.settings.scope}, {"pool", pool.settings.backend}};
+        const auto with = [&its](const std::string& name, std::string_view value) {
+            labels more = its;
+            more.emplace_back(name, value);
+            return more;
+        };
+        info.add(with("role", pool.settings.role == config::pool_role::primary ? "primary" : "replica"), 1);
         for (const admin_state state : states) {
-            labels with_state = its;
-            with_state.emplace_back("state", to_string(state));
-            slots.add(with_state,
+            slots.add(with("state", to_string(state)),
                       static_cast<double>(std::ranges::count(pool.slots, state, &runtime_api::slot::admin)));
             if (!pool.desired.empty())
-                desired.add(with_state,
+                desired.add(with("state", to_string(state)),
                             static_cast<double>(std::ranges::count(pool.desired, state, &desired_slot::state)));
         }
+        usable.add(its, static_cast<double>(std::ranges::count_if(pool.slots, [](const runtime_api::slot& s) {
+                       return s.admin == admin_state::ready && s.weight > 0 &&
+                              s.operational != runtime_api::operational_state::down &&
+                              s.operational != runtime_api::operational_state::stopping;
+                   })));
+        for (const answer said : {answer::yes, answer::no, answer::unknown})
+            answers.add(with("answer", to_string(said)),
+                        static_cast<double>(std::ranges::count_if(pool.of.state.members, [&pool, said](const auto& m) {
+                            const health* h = find_health(m.second, check_of(pool.settings));
+                            return h && says(*h, said);
+                        })));
         in_step.add(its, pool.in_step() ? 1 : 0);
         guarded.add(its, static_cast<double>(std::ranges::count_if(pool.slots, [](const runtime_api::slot& s) {
                         return s.check_configured && !s.check_enabled;
                     })));
         if (pool.desired.empty())
             continue;
-        free.add(its, static_cast<double>(std::ranges::count_if(pool.desired, [](const desired_slot& d) {
-                     return !d.member && d.state == admin_state::maint;
-                 })));
+        used.add(its, count_desired(pool, [](const desired_slot& d) { return d.member.has_value(); }));
+        free.add(its,
+                 count_desired(pool, [](const desired_slot& d) { return !d.member && d.state == admin_state::maint; }));
+        orphaned.add(
+            its, count_desired(pool, [](const desired_slot& d) { return !d.member && d.state != admin_state::maint; }));
+        kept.add(its,
+                 count_desired(pool, [](const desired_slot& d) { return d.state == admin_state::ready && !d.check; }));
         unplaced.add(its, static_cast<double>(pool.without_slot));
     }
-    for (const looked_up* each : {&slots, &desired, &free, &unplaced, &guarded, &in_step})
+    for (const looked_up* each :
+         {&info, &in_step, &slots, &usable, &desired, &used, &free, &orphaned, &kept, &guarded, &unplaced, &answers})
         all.push_back(each->family());
 }
 
@@ -143,7 +190,12 @@ void add_process(std::vector<MetricFamily>& all) {
     const std::filesystem::directory_iterator folder("/proc/self/fd", error);
     if (!error)
         files.add({}, static_cast<double>(std::distance(begin(folder), end(folder)) - 1)); // without the folder itself
-    for (const looked_up* each : {&memory, &cpu, &files})
+
+    looked_up most_files("process_max_fds", "How many it may have open");
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        most_files.add({}, static_cast<double>(limit.rlim_cur));
+    for (const looked_up* each : {&memory, &cpu, &files, &most_files})
         all.push_back(each->family());
 }
 
@@ -157,6 +209,12 @@ struct metrics::registry {
             .Register(all)
             .Add({{"version", version}})
             .Set(1);
+        prometheus::BuildGauge()
+            .Name("process_start_time_seconds")
+            .Help("When the daemon was started, in seconds since 1970")
+            .Register(all)
+            .Add({})
+            .Set(std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count());
     }
 
     prometheus::Registry all;
@@ -191,7 +249,12 @@ struct metrics::registry {
     prometheus::Family<prometheus::Counter>& drifts =
         prometheus::BuildCounter()
             .Name("pointsman_pool_drifts_total")
-            .Help("Slots that were found changed by somebody else, and put back")
+            .Help("Slots that were found changed by somebody else, or by a restart of HAProxy")
+            .Register(all);
+    prometheus::Family<prometheus::Counter>& repairs =
+        prometheus::BuildCounter()
+            .Name("pointsman_pool_drifts_repaired_total")
+            .Help("Slots that were found changed, and then as they should be")
             .Register(all);
     prometheus::Counter& process_changes = prometheus::BuildCounter()
                                                .Name("pointsman_haproxy_process_changes_total")
@@ -227,6 +290,7 @@ void metrics::count(const pool_tally& t) {
     registry_->commands.Add(taken).Increment(t.commands);
     registry_->commands.Add(refused).Increment(t.failures);
     registry_->drifts.Add(its).Increment(t.drifts);
+    registry_->repairs.Add(its).Increment(t.repaired);
 }
 
 void metrics::count_probe(const std::string& scope, bool answered, std::chrono::nanoseconds took) {

@@ -127,6 +127,7 @@ struct passes::pool {
     std::vector<slot> kept_slots{};      // whose rows are kept for the state file
     std::string kept_rows{};
     std::optional<std::set<slot_id>> ready_in_file{}; // in these rows; nullopt: nobody knows
+    unsigned drifting{};                              // slots that drifted and are not seen to be right again
     pool_tally tally{};                               // since it was told
     bool tallied{};                                   // it was told at least once
 
@@ -301,7 +302,8 @@ todo passes::answered(const runtime_api::result<void>& what, time_point sent, ti
         if (what.error().kind == errc::stopping && waited_for_worker_ != worker_looks)
             return wait_for_new_worker();
         for (std::size_t i = p.taken; i != p.sending.size(); ++i) {
-            if (const auto* cut = std::get_if<runtime_api::shutdown_sessions>(&p.sending[i].what))
+            const auto* cut = std::get_if<runtime_api::shutdown_sessions>(&p.sending[i].what);
+            if (cut && !is_guard(p, p.sending[i]))
                 p.uncut.insert(cut->slot);
         }
         give_up(p, printable(what.error().detail, 400), now);
@@ -373,6 +375,8 @@ todo passes::end(time_point now) {
     for (pool& p : pools_) {
         p.was_in_step = !p.desired.empty() && p.steps.empty();
         p.settled = p.desired;
+        if (p.was_in_step)
+            p.tally.repaired += std::exchange(p.drifting, 0U);
         const auto lasted = p.was_in_step ? p.trouble.over(now) : std::nullopt;
         if (lasted)
             tell(severity::info, of_pool(p.scope(), p.backend(), "in step again, " + *lasted));
@@ -559,6 +563,7 @@ void passes::report_drift(pool& p) {
         if (!same || !differs)
             continue;
         ++p.tally.drifts;
+        ++p.drifting;
         tell(severity::warning, of_pool(p.scope(), p.backend(),
                                         fmt::format("slot {} drifted: somebody else changed it, or HAProxy was "
                                                     "restarted; putting it back to {}",

@@ -99,6 +99,7 @@ struct pool_tally {
     unsigned commands{}; // HAProxy has taken
     unsigned failures{}; // commands that it has not
     unsigned drifts{};   // slots found changed by somebody else
+    unsigned repaired{}; // of those, the ones that are as they should be again
 
     friend bool operator==(const pool_tally&, const pool_tally&) = default;
 };

@@ -81,7 +81,10 @@ public:
                 return end(message.error());
             if (message->canceled) // etcd leaves the stream open and silent (facts 5.3)
                 return end(cancellation(*message));
-            established_ |= message->created;
+            if (message->created) {
+                established_ = true;
+                following_.who.watching(true);
+            }
             const verdict what = following_.cache.apply(*message);
             if (what == verdict::stale || what == verdict::gone_back)
                 return end({errc::stale, "watch: a message of an older term or of another cluster"});
@@ -333,6 +336,7 @@ awaitable<failure> gateway::state::session(following& f, endpoint& e) {
     auto both = asio::experimental::make_parallel_group(asio::co_spawn(executor, watch(f, e), asio::deferred),
                                                         asio::co_spawn(executor, poll(f, e), asio::deferred));
     auto done = co_await both.async_wait(asio::experimental::wait_for_one(), asio::use_awaitable);
+    f.who.watching(false);
     const auto& [order, watch_threw, watch_ended, poll_threw, poll_ended] = done;
     const bool watch_first = order[0] == 0;
     if (const std::exception_ptr& threw = watch_first ? watch_threw : poll_threw)

@@ -54,6 +54,9 @@ struct follower {
     // A read, a watch or an endpoint failed; what was told so far stays. Called for every failure: the caller decides
     // which of them is worth a log line.
     std::function<void(const failure&)> failed;
+    // True: etcd has confirmed the watch, and changes come at once. False: it has ended, and until the next one only
+    // full reads bring them.
+    std::function<void(bool)> watching;
 };
 
 class gateway {

@@ -34,6 +34,7 @@ PROMOTION = 0.2  # seconds from the leader key to the new leader's yes; Patroni 
 SLOTS = 6
 GARBAGE = 3000  # keys, 10 MB together
 FLAPS = 50  # a second
+SCRAPES = 50
 
 
 def cpu_seconds(pid):
@@ -81,7 +82,7 @@ class Bench:
         self.timelines = [1] * options.clusters
         self.chance = random.Random(1)
         self.members = None
-        self.rows, self.rests = [], []
+        self.rows, self.rests, self.scrapes = [], [], []
         self.conditions = {"alone": contextlib.nullcontext, "REST APIs hung": lambda: self.rest("hung"),
                            "endless bodies": lambda: self.rest("endless"), "10 MB of garbage": self.garbage,
                            "backend missing": self.missing, "members vanish": self.vanished,
@@ -205,6 +206,7 @@ class Bench:
 
     def run(self):
         self.start()
+        self.scrape("before the first failover")
         begun = time.monotonic()
         for number in range(self.options.rounds):
             for name, broken in self.conditions.items():
@@ -213,6 +215,22 @@ class Bench:
                     self.measure(number, name)
                 until(self.in_step, 60, f"every cluster is in step after '{name}'", every=0.2)
                 print(f"{time.monotonic() - begun:6.0f} s  round {number + 1}  {name}", flush=True)
+        self.scrape(f"after {len(self.rows)} failovers")
+
+    def scrape(self, when):
+        """/metrics as Prometheus gets it; the daemon ends the connection after each."""
+        connection = http.client.HTTPConnection(self.lab.proxy_address, 9127, timeout=10)
+        took = []
+        for _ in range(SCRAPES):
+            begun = time.monotonic()
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+            took.append(1000 * (time.monotonic() - begun))
+        connection.close()
+        series = sum(not line.startswith("#") for line in text.splitlines())
+        self.scrapes.append(f"A scrape of /metrics {when}: {len(text):,} bytes, {series:,} series, "
+                            f"{statistics.median(took):.1f} ms, worst of {SCRAPES} {max(took):.1f} ms.")
+        print(self.scrapes[-1], flush=True)
 
     def measure(self, number, name):
         self.at_rest(number, name)
@@ -284,7 +302,7 @@ class Bench:
             writer.writeheader()
             writer.writerows({key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()}
                              for row in self.rows)
-        (folder / "table.md").write_text(f"{self.machine()}\n\n{self.table()}")
+        (folder / "table.md").write_text("\n\n".join([self.machine(), self.table().rstrip(), *self.scrapes]) + "\n")
 
 
 def arguments():

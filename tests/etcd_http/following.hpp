@@ -13,11 +13,13 @@ struct record {
     std::vector<etcd_http::key_snapshot> told;
     std::vector<etcd_http::failure> failures;
     int confirmed{};
+    bool watching{};
 
     etcd_http::follower follower() {
         return {.changed = [this](const etcd_http::key_snapshot& keys) { told.push_back(keys); },
                 .confirmed = [this] { ++confirmed; },
-                .failed = [this](const etcd_http::failure& why) { failures.push_back(why); }};
+                .failed = [this](const etcd_http::failure& why) { failures.push_back(why); },
+                .watching = [this](bool is) { watching = is; }};
     }
 
     // The value of a key as it was told last; "-" where there is none.

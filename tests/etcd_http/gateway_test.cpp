@@ -155,6 +155,21 @@ TEST_CASE("gateway: an endpoint whose watch keeps silent because it hangs is fou
     CHECK(seen.failures[0].kind == errc::timeout);
 }
 
+TEST_CASE("gateway: whether a watch is there is told when etcd has confirmed it and when it ends", "[gateway]") {
+    fake_etcd etcd;
+    record seen;
+    following f(without_poll(settings_for({etcd.endpoint()})), seen);
+    REQUIRE(f.until([&seen] { return seen.watching; }));
+    etcd.watches_hang = true;
+    etcd.send_to_watches("", afterwards::cut);
+    REQUIRE(f.until([&seen] { return !seen.watching; }));
+    f.go_on_for(200ms); // another was asked for, and is not confirmed
+    CHECK_FALSE(seen.watching);
+    etcd.watches_hang = false;
+    REQUIRE(f.until([&seen] { return seen.watching; }));
+    CHECK(f.end());
+}
+
 TEST_CASE("gateway: a watch that is never answered is given up", "[gateway]") {
     fake_etcd first;
     fake_etcd second;

@@ -3,6 +3,7 @@
 #include "world.hpp"
 
 #include <algorithm>
+#include <set>
 
 namespace pointsman::sim {
 
@@ -431,11 +432,31 @@ bool referee::healthy() const {
                                [leader](const node* n) { return n == leader || n->fit_replica(*leader); });
 }
 
+// Slots of the replica pool that nobody can have yet: another one has their address, and they are drained, which lasts
+// as long as their sessions do (R10).
+std::size_t referee::doubled() const {
+    const proxy_process& p = w_.proxy.now();
+    std::vector<address> drained;
+    std::set<address> others;
+    for (std::size_t i = 0; i != p.slots.size(); ++i) {
+        const proxy_slot& s = p.slots[i];
+        if (s.id.backend() != "replicas")
+            continue;
+        if (s.drain && !s.maint && std::ranges::count(p.sessions, i, &proxy_session::slot) > 0)
+            drained.push_back(s.where);
+        else
+            others.insert(s.where);
+    }
+    return static_cast<std::size_t>(
+        std::ranges::count_if(drained, [&others](const address& where) { return !others.insert(where).second; }));
+}
+
 std::string referee::unserved(bool leader_only) const {
     if (!w_.running)
         return "there is no agent";
     const node* leader = w_.leader();
-    const bool enough_slots = w_.proxy.shape.slots >= w_.present().size();
+    const std::size_t slots = w_.proxy.shape.slots - doubled();
+    const bool enough_slots = slots >= w_.present().size();
     const bool falls_back = w_.settings.pools[1].fallback_primary && w_.present().size() == 1;
     std::map<std::pair<std::string, std::string>, const proxy_slot*> ready;
     for (const proxy_slot& s : w_.proxy.now().slots) {
@@ -471,7 +492,7 @@ std::string referee::unserved(bool leader_only) const {
         if (wanted && !there && enough_slots)
             return "the replica " + n->name + " has no ready slot";
     }
-    if (!enough_slots && replicas + 1 < w_.proxy.shape.slots)
+    if (!enough_slots && replicas + 1 < slots)
         return "replicas have no ready slot though there are slots";
     for (const auto& row : w_.running->passes().rows()) {
         if (!row.in_step.value_or(false))
@@ -541,10 +562,12 @@ void referee::tick() {
     const bool acts =
         taken_[agent] == 0 && taken_[proxy] == 0 && now() - back_[agent] > recovers && now() - back_[proxy] > recovers;
     // Who knows none of the members whose slots these are leaves them as they were found (R5, R15).
-    const bool knows = w_.running && std::ranges::any_of(w_.running->passes().rows(), [](const auto& row) {
-                           return row.backend == "primary" && row.state == "ready" && row.member;
-                       });
-    if (acts && knows && (two_ready_.longer(repaired, now()) || same_address_.longer(repaired, now())))
+    const auto knows = [this] {
+        return w_.running && std::ranges::any_of(w_.running->passes().rows(), [](const auto& row) {
+                   return row.backend == "primary" && row.state == "ready" && row.member;
+               });
+    };
+    if (acts && (two_ready_.longer(repaired, now()) || same_address_.longer(repaired, now())) && knows())
         fail("what somebody changed is repaired", "two slots in service are still there");
 
     // (6) no new writer to a node that is not the leader's; (2) nobody to an address of no member's

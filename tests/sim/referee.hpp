@@ -93,6 +93,7 @@ private:
     bool justified(const proxy_slot& s, const proxy_session& session) const;
     void look_at_state_file();
     bool healthy() const;
+    std::size_t doubled() const;
     std::string unserved(bool leader_only) const; // why not all is served as it should be; empty: it is
 
     world& w_;
