@@ -598,7 +598,7 @@ void referee::tick() {
         fail("no wrong address ready", foreign);
 
     // R2: the leader is served as soon as the agent has its yes.
-    const words* told_by = leader ? &said_[leader->host] : nullptr;
+    const words* told_by = leader && ip_told(*leader) == w_.ip_of(*leader) ? &said_[leader->host] : nullptr;
     const bool waits = sees && told_by && told_by->yes && told_by->yes_of_term > key_since &&
                        now() - told_by->yes_of_term > leader_served && !asked_ &&
                        std::max({agent_since_, settled_, process_since_, by_hand_, replaced_}) + recovers < now() &&
