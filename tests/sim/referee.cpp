@@ -66,7 +66,8 @@ time_point referee::now() const {
 
 // From what the agent knew to what its command does.
 duration referee::in_flight() const {
-    return an_exchange + 5 * w_.socket_delay;
+    const bool was_slow = now() - socket_slow_at_ < 5 * socket_was_;
+    return an_exchange + 5 * std::max(w_.socket_delay, was_slow ? socket_was_ : duration::zero());
 }
 
 void referee::fail(std::string name, std::string what) {
@@ -504,6 +505,10 @@ std::string referee::unserved(bool leader_only) const {
 }
 
 void referee::tick() {
+    if (w_.socket_delay > duration::zero()) {
+        socket_was_ = w_.socket_delay;
+        socket_slow_at_ = now();
+    }
     const auto since = sighted();
     const auto since_without_etcd = sighted(false);
     healthy_.is(healthy(), now());

@@ -138,6 +138,9 @@ private:
     std::map<int, words> said_; // by host, to the agent that runs
 
     std::uint64_t seen_changes_{};
+    duration socket_was_{}; // the socket's delay, as long as there was one
+    time_point socket_slow_at_{};
+
     lasting two_ready_;
     lasting same_address_;
     lasting healthy_;
