@@ -101,10 +101,16 @@ std::optional<time_point> referee::sighted(bool etcd_too) const {
     if (!etcd_too)
         return since;
     // Another store of etcd's is followed after its trial.
-    if (w_.running && w_.running->store_since() < w_.store.replaced_at() &&
-        now() - w_.store.replaced_at() < longest_trial)
+    if (w_.running && now() - w_.store.replaced_at() < longest_trial && follows_old_store())
         return std::nullopt;
     return w_.running ? std::max(since, w_.running->store_since()) : since;
+}
+
+// Since before the store was replaced, or since it was started and an endpoint that was behind answered first.
+bool referee::follows_old_store() const {
+    const auto& leader = w_.running->state().leader;
+    const auto old = w_.store.behind_said(w_.cluster.key("leader"), longest_trial);
+    return w_.running->store_since() < w_.store.replaced_at() || (old && leader && leader->name == *old);
 }
 
 void referee::key_changed(const std::string& key) {

@@ -80,6 +80,7 @@ private:
     std::string ip_told(const node& n) const;
     bool named_another(const std::string& name, duration within) const;
     duration in_flight() const;
+    bool follows_old_store() const;
     bool gives_way(const proxy_slot& s) const;
     bool of_late(time_point said) const;
     std::optional<agent::slot_row> row_of(const proxy_slot& s) const;
