@@ -75,7 +75,7 @@ int main(int argc, char** argv) {
             CLI::AsNumberWithUnit(std::map<std::string, std::chrono::seconds::rep>{{"s", 1}, {"m", 60}, {"h", 3600}},
                                   CLI::AsNumberWithUnit::UNIT_REQUIRED))
         ->check(CLI::Range(1L, std::chrono::seconds(agent::longest_pause).count()))
-        ->default_str("10m");
+        ->option_text("TIME (10m)");
     auto* resume = app.add_subcommand("resume", "Ends the pause");
     auto* haproxy_config =
         app.add_subcommand("haproxy-config", "Prints what haproxy.cfg must hold for this configuration");

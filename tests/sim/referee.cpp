@@ -66,7 +66,8 @@ time_point referee::now() const {
 
 // From what the agent knew to what its command does.
 duration referee::in_flight() const {
-    return an_exchange + 5 * w_.socket_delay;
+    const bool was_slow = now() - socket_slow_at_ < 5 * socket_was_;
+    return an_exchange + 5 * std::max(w_.socket_delay, was_slow ? socket_was_ : duration::zero());
 }
 
 void referee::fail(std::string name, std::string what) {
@@ -100,10 +101,16 @@ std::optional<time_point> referee::sighted(bool etcd_too) const {
     if (!etcd_too)
         return since;
     // Another store of etcd's is followed after its trial.
-    if (w_.running && w_.running->store_since() < w_.store.replaced_at() &&
-        now() - w_.store.replaced_at() < longest_trial)
+    if (w_.running && now() - w_.store.replaced_at() < longest_trial && follows_old_store())
         return std::nullopt;
     return w_.running ? std::max(since, w_.running->store_since()) : since;
+}
+
+// Since before the store was replaced, or since it was started and an endpoint that was behind answered first.
+bool referee::follows_old_store() const {
+    const auto& leader = w_.running->state().leader;
+    const auto old = w_.store.behind_said(w_.cluster.key("leader"), longest_trial);
+    return w_.running->store_since() < w_.store.replaced_at() || (old && leader && leader->name == *old);
 }
 
 void referee::key_changed(const std::string& key) {
@@ -504,6 +511,10 @@ std::string referee::unserved(bool leader_only) const {
 }
 
 void referee::tick() {
+    if (w_.socket_delay > duration::zero()) {
+        socket_was_ = w_.socket_delay;
+        socket_slow_at_ = now();
+    }
     const auto since = sighted();
     const auto since_without_etcd = sighted(false);
     healthy_.is(healthy(), now());

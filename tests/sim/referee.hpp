@@ -80,6 +80,7 @@ private:
     std::string ip_told(const node& n) const;
     bool named_another(const std::string& name, duration within) const;
     duration in_flight() const;
+    bool follows_old_store() const;
     bool gives_way(const proxy_slot& s) const;
     bool of_late(time_point said) const;
     std::optional<agent::slot_row> row_of(const proxy_slot& s) const;
@@ -138,6 +139,9 @@ private:
     std::map<int, words> said_; // by host, to the agent that runs
 
     std::uint64_t seen_changes_{};
+    duration socket_was_{}; // the socket's delay, as long as there was one
+    time_point socket_slow_at_{};
+
     lasting two_ready_;
     lasting same_address_;
     lasting healthy_;
