@@ -143,7 +143,7 @@ struct passes::pool {
     const std::string& backend() const { return settings.backend; }
 };
 
-passes::passes(std::vector<followed_cluster> clusters, std::string haproxy) : haproxy_(std::move(haproxy)) {
+passes::passes(const std::vector<followed_cluster>& clusters, std::string haproxy) : haproxy_(std::move(haproxy)) {
     for (const followed_cluster& c : clusters) {
         for (const config::pool_settings& settings : c.settings.pools)
             pools_.push_back(pool{.of = c, .settings = settings});
@@ -172,7 +172,7 @@ todo passes::seen(runtime_api::result<runtime_api::observation> what, time_point
     if (what.has_error()) {
         if (what.error().kind == errc::stopping && waited_for_worker_ != worker_looks)
             return wait_for_new_worker();
-        lose(std::move(what.error().detail), now);
+        lose(what.error().detail, now);
         return rest{};
     }
     if (const auto lasted = trouble_.over(now))
@@ -289,7 +289,7 @@ todo passes::answered(const runtime_api::result<void>& what, time_point sent, ti
         const auto member = owner == p.desired.end() ? std::nullopt : owner->member;
         notes_.push_back(
             {what.has_value() ? severity::info : severity::error,
-             fmt::format("cluster {}: command=\"{}\" member={} answer={} ms={:.2f} why=\"{}\"", p.scope(),
+             fmt::format(R"(cluster {}: command="{}" member={} answer={} ms={:.2f} why="{}")", p.scope(),
                          render(step.what), name_of(member), what.has_value() ? "ok" : "failed", took, step.why)});
         ++(what.has_value() ? p.tally.commands : p.tally.failures);
         if (what.has_value() && std::holds_alternative<runtime_api::shutdown_sessions>(step.what))
@@ -600,7 +600,7 @@ void passes::give_up(pool& p, std::string why, time_point now) {
     tell(severity::error, std::move(e), told->news);
 }
 
-void passes::lose(std::string why, time_point now) {
+void passes::lose(const std::string& why, time_point now) {
     if (const auto told = trouble_.seen(printable(why, 300), now))
         tell(severity::error,
              {.kind = "haproxy", .text = told->text + "; no slot can be changed until it answers, trying on"},

@@ -110,7 +110,7 @@ public:
     static constexpr std::chrono::seconds resync_interval{1};
 
     // What `clusters` refer to must outlive this. `haproxy` is what messages call it.
-    passes(std::vector<followed_cluster> clusters, std::string haproxy);
+    passes(const std::vector<followed_cluster>& clusters, std::string haproxy);
     ~passes();
     passes(passes&&) noexcept;
 
@@ -180,7 +180,7 @@ private:
     void decide(pool& p, time_point now);
     void take_slots(pool& p, std::vector<runtime_api::slot> slots, time_point now);
     void give_up(pool& p, std::string why, time_point now);
-    void lose(std::string why, time_point now);
+    void lose(const std::string& why, time_point now);
     void report_process(const runtime_api::process_info& next);
     void report_placement(const pool& p, const placement& next);
     void report_drift(pool& p);

@@ -270,7 +270,9 @@ void referee::given(const proxy_slot& s) {
         return fail("only a fresh yes makes a writer", to_string(s.id) + " is given, and its node does not say yes");
     const auto since = sighted();
     // A key that has just changed is on its way still.
-    const bool key_told = !leaders_.empty() && now() - leaders_.back().first > in_flight();
+    const auto known = w_.running ? w_.running->state().leader : std::nullopt;
+    const bool key_told = !leaders_.empty() && (now() - leaders_.back().first > in_flight() ||
+                                                (known ? known->name : "") == leaders_.back().second);
     if (primary && since && now() - *since > recovers && key_told && said.yes && *said.yes < leaders_.back().first)
         return fail("only a fresh yes makes a writer", to_string(s.id) + " is given on a yes of before the leader key");
     const bool falls_back =
