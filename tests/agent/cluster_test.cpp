@@ -249,3 +249,24 @@ TEST_CASE("cluster: the first yes that was asked for after the key was seen deci
     CHECK(yes_sent(w.now));
     CHECK_FALSE(yes_sent(w.now));
 }
+
+TEST_CASE("cluster: a replica's second yes decides, though it says nothing new; its third does not (R3)", "[cluster]") {
+    world w;
+    w.member("n1").member("n2").leader("n1").reads("n2", standby());
+    const auto yes = [&w] {
+        w.passes(1ms);
+        const outcome o{
+            .sent = w.now,
+            .received = w.now,
+            .status = 200,
+            .body =
+                rest_body{.state = "running", .role = "replica", .wal = {}, .replication_state = {}, .timeline = {}},
+            .postgres_open = {},
+            .detail = {}};
+        return take_outcome(w.c, {replica}, "n2", "/replica", o).decides;
+    };
+
+    CHECK(yes());
+    CHECK(yes());
+    CHECK_FALSE(yes());
+}

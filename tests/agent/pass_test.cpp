@@ -197,6 +197,20 @@ TEST_CASE("pass: a refused command is an event too", "[pass]") {
     CHECK(s.happened.size() == 3); // the slot's; that of the pool lasts
 }
 
+TEST_CASE("pass: a drained slot is given up for the leader in a primary pool alone (R10)", "[pass]") {
+    scene s;
+    s.w.member("n3").says("n3", standby(), 2);
+    s.reads("n2");
+    s.w.reads("n3", standby());
+    const std::string no_slot_free = "pg1 ready 10.0.0.2:5432, pg2 drain 10.0.0.3:5432 unchecked";
+    for (const std::string pool : {"replicas", "primary"})
+        s.slots_of.at(pool) = slots(pool, no_slot_free);
+    s.pass();
+    s.pass();
+    CHECK(text_of(s.slots_of.at("replicas")) == no_slot_free);
+    CHECK(text_of(s.slots_of.at("primary")) == "pg1 maint 10.0.0.2:5432, pg2 ready 10.0.0.1:5432");
+}
+
 TEST_CASE("pass: a HAProxy that is replaced before the writer gets its slot has no other one ready", "[pass]") {
     scene s;
     s.pass();
