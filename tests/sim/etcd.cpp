@@ -8,11 +8,13 @@ namespace pointsman::sim {
 using namespace std::chrono_literals;
 using etcd_http::key_event;
 
+constexpr std::uint64_t foreign_id = 0x9999;
+
 etcd::etcd(scheduler& clock, random& chance, std::size_t endpoints)
     : clock_(clock), chance_(chance), health_(endpoints, health::fine), behind_(endpoints) {}
 
 bool etcd::available() const {
-    const auto up = std::ranges::count_if(health_, [](health h) { return h == health::fine || h == health::behind; });
+    const auto up = std::ranges::count_if(health_, [](health h) { return h != health::away && h != health::hung; });
     return static_cast<std::size_t>(up) * 2 > health_.size();
 }
 
@@ -138,15 +140,24 @@ void etcd::push() {
 }
 
 void etcd::set(std::size_t endpoint, health to) {
-    if (behind_[endpoint]) {
+    if (health_[endpoint] == health::foreign)
+        foreign_to_ = clock_.now();
+    if (health_[endpoint] == health::behind) {
         was_behind_ = behind_[endpoint];
         caught_up_ = clock_.now();
     }
-    behind_[endpoint] = to == health::behind ? std::optional(store_) : std::nullopt;
+    behind_[endpoint].reset();
+    if (to == health::behind || to == health::foreign) {
+        behind_[endpoint] = store_;
+        if (to == health::foreign) {
+            behind_[endpoint]->cluster_id = foreign_id;
+            foreign_from_ = clock_.now();
+        }
+    }
     health_[endpoint] = to;
     for (const auto& weak : watches_) {
         const auto w = weak.lock();
-        if (w && w->endpoint == endpoint && to == health::away)
+        if (w && w->endpoint == endpoint && (to == health::away || to == health::foreign))
             w->ended = true;
     }
     push();
@@ -154,14 +165,20 @@ void etcd::set(std::size_t endpoint, health to) {
 
 std::optional<std::string> etcd::behind_said(const std::string& key, duration lately) const {
     const std::optional<store>* found = nullptr;
-    for (const auto& s : behind_) {
-        if (s)
-            found = &s;
+    for (std::size_t i = 0; i != health_.size(); ++i) {
+        if (health_[i] == health::behind)
+            found = &behind_[i];
     }
     if (!found && was_behind_ && clock_.now() - caught_up_ < lately)
         found = &was_behind_;
     const auto value = found ? (*found)->keys.find(key) : store_.keys.end();
     return !found || value == (*found)->keys.end() ? std::nullopt : std::optional(value->second.value);
+}
+
+bool etcd::misled(time_point begin, duration lately) const {
+    const bool is = std::ranges::find(health_, health::foreign) != health_.end();
+    const time_point to = is ? clock_.now() : foreign_to_;
+    return foreign_from_ && begin >= *foreign_from_ && begin <= to && clock_.now() - to < lately;
 }
 
 void etcd::erase_all() {

@@ -1,5 +1,5 @@
 // etcd as Patroni and the agent meet it: revisions, leases, watches; one or three endpoints, each of which may be away,
-// hung or behind; a store that is wiped or restored from an older copy.
+// hung, behind or of another etcd; a store that is wiped or restored from an older copy.
 #pragma once
 
 #include "random.hpp"
@@ -19,7 +19,7 @@ namespace pointsman::sim {
 
 class etcd {
 public:
-    enum class health { fine, away, hung, behind };
+    enum class health { fine, away, hung, behind, foreign };
 
     // A watch of the agent's; it hears no more of a watch that it has let go.
     struct watch {
@@ -63,6 +63,9 @@ public:
 
     // What an endpoint that is behind, or was until `lately` ago, has of the key.
     std::optional<std::string> behind_said(const std::string& key, duration lately) const;
+    // Whether an endpoint was foreign at `begin`, when an agent began that had no store yet to hold it against, and is
+    // still, or was until `lately` ago.
+    bool misled(time_point begin, duration lately) const;
 
     bool answers{true};  // between the agent and etcd
     duration slowness{}; // of each message to the agent
@@ -89,9 +92,11 @@ private:
     scheduler& clock_;
     random& chance_;
     std::vector<health> health_;
-    std::vector<std::optional<store>> behind_; // what an endpoint that is behind answers
-    std::optional<store> was_behind_;          // the last of them
+    std::vector<std::optional<store>> behind_; // what an endpoint that is behind or foreign answers
+    std::optional<store> was_behind_;          // the last of those that were behind
     time_point caught_up_{};
+    std::optional<time_point> foreign_from_; // the last foreign one
+    time_point foreign_to_{};
     time_point replaced_at_{};
     store store_;
     std::optional<store> copy_;

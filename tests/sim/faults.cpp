@@ -238,6 +238,39 @@ routine<> endpoint_behind(world& w) {
     return etcd_is(w, etcd::health::behind, false);
 }
 
+// One of three is another etcd's, which had this cluster once: who knows its store does not go to that one where its
+// watch breaks, nor where the others are away for a while.
+routine<> endpoint_is_foreign(world& w) {
+    bool all_fine = w.store.endpoints() > 2;
+    for (std::size_t i = 0; i != w.store.endpoints(); ++i)
+        all_fine = all_fine && w.store.state_of(i) == etcd::health::fine;
+    if (!all_fine) // the only one that answers is believed after its trial
+        co_return;
+    const std::size_t one = w.chance.below(w.store.endpoints());
+    w.store.set(one, etcd::health::foreign);
+    ask_for_switchover(w, *leader_or_some(w), "");
+    co_await time(w, 18s, 25s);
+    {
+        const without etcd_part(w, part::etcd);
+        for (int i = 0; i != 5; ++i) {
+            w.store.break_watches();
+            co_await time(w, 100ms, 2s);
+        }
+        for (std::size_t i = 0; i != w.store.endpoints(); ++i) {
+            if (i != one)
+                w.store.set(i, etcd::health::away);
+        }
+        co_await time(w, 1s, 25s);
+        w.store.refresh_leases();
+        for (std::size_t i = 0; i != w.store.endpoints(); ++i) {
+            if (i != one)
+                w.store.set(i, etcd::health::fine);
+        }
+    }
+    co_await time(w, 1s, 10s);
+    w.store.set(one, etcd::health::fine);
+}
+
 routine<> agent_cut_off_from_etcd(world& w) {
     const without etcd_part(w, part::etcd);
     w.store.answers = false;
@@ -636,6 +669,7 @@ const std::vector<fault>& all_faults() {
         {"etcd endpoint away", endpoint_away},
         {"etcd endpoint hangs", endpoint_hangs},
         {"etcd endpoint behind", endpoint_behind},
+        {"etcd endpoint of another etcd", endpoint_is_foreign},
         {"agent cut off from etcd", agent_cut_off_from_etcd},
         {"watch breaks", watch_breaks},
         {"watch falls silent", watch_falls_silent},
