@@ -224,7 +224,9 @@ told<std::string> explain(std::string_view document, const std::string& what, bo
             find_slot(cluster, what.substr(0, slash), what.substr(slash + 1), result);
     }
     if (result.json.empty())
-        return why_not{true, fmt::format("no member and no BACKEND/SLOT is called {}", terminal_text(what, 200).text)};
+        return why_not{true, fmt::format("no member and no BACKEND/SLOT is called {}; of a member that is gone, "
+                                         "`pointsman events` tells how it went",
+                                         terminal_text(what, 200).text)};
     return json ? json_text(result.json) : result.text + head_lines(*state, "");
 }
 

@@ -292,6 +292,14 @@ class Lab:
     def wait_in_step(self, seconds=20):
         until(self.in_step, seconds, "HAProxy's slots are in step with the cluster", every=0.1)
 
+    def wait_settled(self):
+        """Every node leads or streams and is where it should be, and the agent, which has heard them all, has nothing to do
+        about it."""
+        self.wait_complete()
+        self.wait_in_step()
+        until(lambda: all(row["in_step"] and "until it is probed" not in row.get("why", "")
+                          for row in self.slots() if row["member"]), 20, "the agent has nothing to do", every=0.1)
+
     # All of it
 
     def start(self, nodes, etcd_options=(), etcd_password=None):

@@ -86,7 +86,9 @@ TEST_CASE("why: a name that nothing has, and an answer that is none", "[why]") {
     const auto unknown = explain(s.state(), "n7\x1b[2J", false);
     REQUIRE(unknown.has_error());
     CHECK(unknown.error().not_found);
-    CHECK(unknown.error().detail == "no member and no BACKEND/SLOT is called n7\\x1b[2J");
+    CHECK(unknown.error().detail ==
+          "no member and no BACKEND/SLOT is called n7\\x1b[2J; of a member that is gone, `pointsman events` tells how "
+          "it went");
     for (const std::string document : {"", "[]", "{}", R"({"clusters":7})", "<html>"}) {
         CAPTURE(document);
         const auto none = explain(document, "n1", false);

@@ -41,8 +41,7 @@ class ByHand(scenario.Scenario):
                                                                            "fallback: primary, weight: {base: 100}"))
         self.lab.processes.signal("pointsman", signal.SIGHUP)
         until(lambda: 100 in [row["weight"] for row in rows(self.lab.socket).values()], 10, "the replica has its weight")
-        time.sleep(2)  # a replica comes in after two yeses
-        self.lab.wait_in_step()
+        self.lab.wait_settled()
         leader = self.lab.leader()
         wanted = rows(self.lab.socket)
         mine = self.slot(wanted, "primary", leader.address)
@@ -112,7 +111,7 @@ class Socket(scenario.Scenario):
         self.addCleanup(key.stop)
         sampler, load = self.sample(), self.clients()
         load.wait_served("write", self.lab.leader(), 0, 20)
-        time.sleep(2)  # a replica comes in after two yeses
+        self.lab.wait_settled()
 
         self.gone()
         self.full(sampler, key, load)
@@ -121,8 +120,7 @@ class Socket(scenario.Scenario):
         self.lab.write_settings(socket=relay.path)
         self.lab.processes.signal("pointsman", signal.SIGHUP)
         until(lambda: relay.lines, 10, "the agent asks through the relay")
-        time.sleep(2)  # its probes are answered
-        self.lab.wait_in_step()
+        self.lab.wait_settled()
         self.cut_at_rest(relay)
         self.hang(relay)
         self.cut_in_a_switchover(relay, sampler, key, load)

@@ -17,7 +17,7 @@ class KilledAgent(scenario.Scenario):
         sampler = self.sample()
         load = self.clients()
         load.wait_served("write", self.lab.leader(), 0, 20)
-        time.sleep(2)  # the first life may still have work to do: a replica comes in after two yeses
+        self.lab.wait_settled()
         before = self.slots()
 
         seed = random.randrange(1 << 32)

@@ -25,7 +25,7 @@ class Restarts(scenario.Scenario):
         load = self.clients(writers=4, readers=2, kept=2, period=PERIOD)
         load.wait_served("write", leader, 0, 20)
         until(self.lab.state_file.exists, 5, "the agent keeps the state file")
-        time.sleep(2)  # a replica comes in after two yeses
+        self.lab.wait_settled()
         self.wanted = process_and_slots(self.lab.socket)[1]
         chance = random.Random(2)
 
