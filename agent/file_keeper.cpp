@@ -1,10 +1,10 @@
 #include "agent/file_keeper.hpp"
 
 #include "agent/fault.hpp"
+#include "agent/on_disk.hpp"
 #include "runtime_api/replace_file.hpp"
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
@@ -68,7 +68,7 @@ asio::awaitable<void> file_keeper::run() {
         }
         const auto source = std::exchange(s.next, nullptr);
         const std::string text = source();
-        const std::string trouble = co_await asio::co_spawn(s.disk, write(s.file.path, text), asio::use_awaitable);
+        const std::string trouble = co_await on_disk(s.disk, write(s.file.path, text));
         const bool written = trouble.empty();
         const auto ended = asio::steady_timer::clock_type::now();
         s.not_before = ended + (written ? s.file.at_most_every : std::chrono::milliseconds(retry_after));

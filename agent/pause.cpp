@@ -1,11 +1,11 @@
 #include "agent/pause.hpp"
 
 #include "agent/ask_daemon.hpp"
+#include "agent/on_disk.hpp"
 #include "agent/run_to_end.hpp"
 #include "etcd_http/patroni.hpp"
 #include "runtime_api/replace_file.hpp"
 
-#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -127,7 +127,7 @@ pause_watch::pause_watch(const asio::any_io_executor& executor, asio::any_io_exe
 asio::awaitable<void> pause_watch::run() {
     asio::steady_timer timer(executor_);
     for (;;) {
-        const reading next = co_await asio::co_spawn(disk_, read_there(path_), asio::use_awaitable);
+        const reading next = co_await on_disk(disk_, read_there(path_));
         take(next);
         timer.expires_after(look_every);
         co_await timer.async_wait(asio::use_awaitable);

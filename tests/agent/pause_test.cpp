@@ -5,7 +5,11 @@
 #include "agent/run_to_end.hpp"
 #include "agent/task_group.hpp"
 
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/thread_pool.hpp>
@@ -13,7 +17,9 @@
 
 #include <catch2/catch.hpp>
 
+#include <exception>
 #include <functional>
+#include <future>
 #include <stdexcept>
 #include <string>
 
@@ -32,6 +38,11 @@ wall_seconds in(std::chrono::seconds time) {
 void write_pause(const std::string& path, wall_seconds until) {
     write_text(path, std::to_string(until.time_since_epoch().count()) + "\n");
 }
+
+struct halt {
+    std::promise<void> reached;
+    std::promise<void> goes_on;
+};
 
 // Ends the tasks when it holds, or throws after ten seconds.
 asio::awaitable<void> until(agent::task_group& tasks, std::function<bool()> holds) {
@@ -119,6 +130,44 @@ TEST_CASE("journal: the next daemon goes on from the file, and begins anew where
     journal third;
     third.go_on_from(path);
     CHECK(third.all().empty());
+}
+
+TEST_CASE("file keeper: what is being written when it is cancelled is waited for", "[file_keeper]") {
+    const scratch_dir folder;
+    const std::string path = folder.path("haproxy.state");
+    asio::io_context context(1);
+    asio::thread_pool disk(1);
+    // The disk's thread waits here, each time with what comes later behind it.
+    const auto hold = [&disk](halt& h) {
+        asio::post(disk, [&h] {
+            h.reached.set_value();
+            h.goes_on.get_future().wait();
+        });
+    };
+    halt before, written, after;
+    file_keeper keeper(context.get_executor(), disk.get_executor(), {"state file", path, "it is lost", 0ms});
+    keeper.keep([] { return std::string("text"); });
+    bool ended = false;
+    asio::cancellation_signal stop;
+    asio::co_spawn(context, keeper.run(),
+                   asio::bind_cancellation_slot(stop.slot(), [&ended](const std::exception_ptr&) { ended = true; }));
+    hold(before);
+    context.poll();
+    hold(written);
+    before.goes_on.set_value();
+    written.reached.get_future().wait();
+    CHECK(read_text(path) == "text");
+
+    hold(after);
+    stop.emit(asio::cancellation_type::all);
+    context.poll();
+    CHECK_FALSE(ended); // the loop has not been told of the end of the writing
+    written.goes_on.set_value();
+    context.run();
+    CHECK(ended);
+    // Nor is the disk's thread told of the cancellation: what it would look at is gone by now.
+    after.goes_on.set_value();
+    disk.join();
 }
 
 TEST_CASE("journal: it is written beside the loop, the last of what happened at once included", "[journal]") {

@@ -164,6 +164,10 @@ bool referee::moves(const proxy_slot& s) const {
     const auto it = moved_.find(s.where.ip());
     if (it != moved_.end() && now() - it->second < key_lasts)
         return true;
+    // An endpoint that is behind has its member elsewhere still.
+    const auto behind = w_.store.behind_said(w_.cluster.key("members/" + name_at(s.where.ip())), key_lasts);
+    if (behind && behind->find("//" + s.where.ip() + ":") == behind->npos)
+        return true;
     const auto name = w_.running ? member_of(s) : std::nullopt;
     if (!name)
         return false;
