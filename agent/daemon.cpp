@@ -176,7 +176,7 @@ private:
         watched_until_ = steady_now() + watched_for;
         history last = around_.told.all();
         last.erase(last.begin(), last.end() - static_cast<std::ptrdiff_t>(std::min(last.size(), most_shown)));
-        return fmt::format("{{\"state\":{},\"events\":{}}}", render_state(reconciler_->state(), steady_now()),
+        return fmt::format(R"({{"state":{},"events":{}}})", render_state(reconciler_->state(), steady_now()),
                            render_events(last));
     }
 

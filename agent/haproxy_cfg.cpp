@@ -120,13 +120,14 @@ void read_haproxy_cfg(std::vector<cfg_section>& sections, std::string_view text,
 }
 
 const cfg_words* last_line(const cfg_section& section, std::initializer_list<std::string_view> words) {
-    for (auto line = section.lines.rbegin(); line != section.lines.rend(); ++line) {
-        if (begins_with(*line, 0, words))
-            return &*line;
-        if (line->front() == "no" && begins_with(*line, 1, words))
-            return nullptr;
+    const cfg_words* last = nullptr;
+    for (const cfg_words& line : section.lines) {
+        if (begins_with(line, 0, words))
+            last = &line;
+        else if (line.front() == "no" && begins_with(line, 1, words))
+            last = nullptr;
     }
-    return nullptr;
+    return last;
 }
 
 std::vector<cfg_server> servers_of(const cfg_section& section) {

@@ -24,6 +24,7 @@ time_point now() {
 
 std::vector<followed_cluster> followed(const std::vector<const cluster_watch*>& watches) {
     std::vector<followed_cluster> result;
+    result.reserve(watches.size());
     for (const cluster_watch* watch : watches)
         result.push_back({watch->settings(), watch->state(), watch->poll_interval()});
     return result;

@@ -30,7 +30,7 @@ boost::asio::awaitable<runtime_api::result<void>> release_checks(const runtime_a
         if (answer.has_error())
             co_return answer.error();
         for (const auto& command : batch)
-            spdlog::info("command=\"{}\" answer=ok why=\"R3: the agent stops, HAProxy's own check is the backstop\"",
+            spdlog::info(R"(command="{}" answer=ok why="R3: the agent stops, HAProxy's own check is the backstop")",
                          render(command));
         left = left.subspan(batch.size());
     }

@@ -7,7 +7,7 @@
 namespace pointsman::agent {
 
 void run_to_end(boost::asio::io_context& context, boost::asio::awaitable<void> root) {
-    boost::asio::co_spawn(context, std::move(root), [](std::exception_ptr error) {
+    boost::asio::co_spawn(context, std::move(root), [](const std::exception_ptr& error) {
         if (error)
             std::rethrow_exception(error);
     });

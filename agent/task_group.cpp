@@ -49,7 +49,7 @@ void task_group::spawn(asio::awaitable<void> task) {
     if (state_->cancelled)
         return;
     const auto signal = state_->running.emplace(state_->running.end());
-    auto ended = [s = state_, signal](std::exception_ptr error) {
+    auto ended = [s = state_, signal](const std::exception_ptr& error) {
         s->running.erase(signal);
         if (s->running.empty())
             s->idle.cancel();

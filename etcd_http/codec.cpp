@@ -354,11 +354,11 @@ errc classify(int grpc_code, std::string_view message) {
             return one.kind;
     switch (grpc_code) {
         case 4: return errc::timeout;
-        case 5: return errc::unusable; // 3.6 says so, as JSON, of a path it does not have
-        case 7: return errc::denied;
-        case 8: return errc::no_leader; // `too many requests`: this member is busy
-        case 9: return errc::unusable;
+        case 5: // 3.6 says so, as JSON, of a path it does not have
+        case 9:
         case 12: return errc::unusable;
+        case 7: return errc::denied;
+        case 8: // `too many requests`: this member is busy
         case 14: return errc::no_leader;
         case 16: return errc::unauthorised;
         default: return errc::malformed;

@@ -39,7 +39,7 @@ namespace {
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 
 // The most that is read, and given to a stream's reader, at a time.
-constexpr std::size_t piece_size = 16 * 1024;
+constexpr std::size_t piece_size = std::size_t{16} * 1024;
 
 using tls_stream = asio::ssl::stream<beast::tcp_stream>;
 
@@ -105,7 +105,7 @@ std::string text_of(const http_request& request) {
                        " HTTP/1.1\r\nHost: " + host_and_port(request.host, request.port) +
                        "\r\nConnection: close\r\nUser-Agent: pointsman\r\n";
     for (const auto& [name, value] : request.headers)
-        text += name + ": " + value + "\r\n";
+        text.append(name).append(": ").append(value).append("\r\n");
     if (!request.body.empty())
         text += "Content-Length: " + std::to_string(request.body.size()) + "\r\n";
     return text + "\r\n" + request.body;

@@ -17,7 +17,7 @@ using nlohmann::json;
 namespace {
 
 // Patroni's own values are some hundred bytes.
-constexpr std::size_t max_value = 64 * 1024;
+constexpr std::size_t max_value = std::size_t{64} * 1024;
 constexpr std::size_t max_name = 255;
 constexpr std::size_t max_host = 253;
 
@@ -144,8 +144,9 @@ verdict_on<host_port> parse_host_port(std::string_view text, std::uint16_t defau
 
 struct url_parts {
     std::string_view scheme;
-    std::string_view hosts;     // without user and password
-    std::string_view query{""}; // never without an address: Boost.URL 1.81 crashes on that
+    std::string_view hosts; // without user and password
+    // Never without an address: Boost.URL 1.81 crashes on that.
+    std::string_view query{""}; // NOLINT(readability-redundant-string-init)
 };
 
 // Not a parser for URLs in general: libpq's lists of hosts (`h1,h2:5432`) are none.

@@ -172,11 +172,9 @@ std::optional<std::vector<std::string>> take_csv_row(std::string_view& text) {
             fields.back() += text[++i];
         else if (c == '"')
             quoted = !quoted;
-        else if (quoted)
-            fields.back() += c;
-        else if (c == ',')
+        else if (!quoted && c == ',')
             fields.emplace_back();
-        else if (c == '\n') {
+        else if (!quoted && c == '\n') {
             text.remove_prefix(i + 1);
             return fields;
         } else

@@ -40,7 +40,7 @@ public:
     bool create(const std::string& key, const std::string& value, std::int64_t lease);
     void erase(const std::string& key);
     std::int64_t grant(std::chrono::seconds ttl);
-    bool keep_alive(std::int64_t lease); // false: it has expired
+    bool keep_alive(std::int64_t id); // false: it has expired
     std::function<void(const std::string&)> changed;
 
     // The agent's side.

@@ -66,7 +66,7 @@ struct proxy_shape {
 
 class haproxy {
 public:
-    haproxy(scheduler& clock, random& chance, proxy_shape shape);
+    haproxy(scheduler& clock, random& chance, proxy_shape what);
 
     // The stats socket: the text of its answers.
     std::string info(bool of_old) const;

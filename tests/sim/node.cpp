@@ -220,7 +220,7 @@ routine<> node::cycle() {
         } else if (!primary) {
             co_await promote();
         } else if (const auto asked = of_.store.get(of_.key("failover"));
-                   !of_.ignores_requests && asked && asked->find("\"leader\":\"" + name + '"') != asked->npos) {
+                   !of_.ignores_requests && asked && asked->find(R"("leader":")" + name + '"') != asked->npos) {
             co_await hand_over();
         } else if (of_.store.get(of_.key("leader")) == name) {
             role_ = "master";
@@ -279,7 +279,7 @@ routine<> node::race() {
     });
     const auto asked = of_.store.get(of_.key("failover"));
     const bool for_another =
-        asked && asked->find(R"("member":)") != asked->npos && asked->find("\"member\":\"" + name + '"') == asked->npos;
+        asked && asked->find(R"("member":)") != asked->npos && asked->find(R"("member":")" + name + '"') == asked->npos;
     if (newer || for_another || !reaches_etcd() || pg != postgres::running || primary) {
         co_await take(1s);
         bell_.ring();

@@ -68,7 +68,7 @@ public:
     void freeze(bool patroni_only); // SIGSTOP
     void thaw();
     void leave();                   // stopped for good, its key removed
-    void move(int host);            // another address; Patroni tells etcd in its next loop
+    void move(int to);              // another address; Patroni tells etcd in its next loop
     void notice() { bell_.ring(); } // a key changed
     void rest_becomes(rest how) { rest_ = how; }
     bool alive() const { return patroni_up && !frozen; }

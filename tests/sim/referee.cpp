@@ -591,7 +591,7 @@ void referee::tick() {
                });
     };
     // Who was started with etcd away knows nothing until it is read.
-    const std::size_t etcd = static_cast<std::size_t>(part::etcd);
+    const auto etcd = static_cast<std::size_t>(part::etcd);
     const bool told_of_all =
         agent_since_ + recovers < etcd_taken || (taken_[etcd] == 0 && now() - back_[etcd] > recovers);
     if (acts && told_of_all && (two_ready_.longer(repaired, now()) || same_address_.longer(repaired, now())) && knows())

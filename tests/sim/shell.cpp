@@ -243,8 +243,8 @@ routine<> shell::probe_loop(std::string member, std::string path) {
                 const auto change = agent::take_outcome(cluster_, checks_, member, path, result);
                 if (!change.turned.empty()) {
                     w_.tell("agent", [this, &member, &path, &change] {
-                        return member + ' ' + path + ": " +
-                               describe(cluster_.members.at(member).probes.at(change.turned.front()));
+                        return fmt::format("{} {}: {}", member, path,
+                                           describe(cluster_.members.at(member).probes.at(change.turned.front())));
                     });
                 }
                 if (change.decides)
