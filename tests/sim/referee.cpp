@@ -562,7 +562,7 @@ void referee::tick() {
     const bool grace_holds = named && writable_.since && *writable_.since < last_whole_ &&
                              now() - last_whole_ < grace - 2s && key_since < last_whole_ && leader->is_silent() &&
                              by_hand_ < last_whole_ && settled_ < last_whole_ && process_since_ < last_whole_ &&
-                             !asked_ && w_.cut_off.empty() && since_without_etcd &&
+                             !asked_ && last_asked_ < last_whole_ && w_.cut_off.empty() && since_without_etcd &&
                              *since_without_etcd + recovers < last_whole_;
     const std::string out = grace_holds ? unserved(true) : "";
     graceless_.is(!out.empty(), now());
