@@ -27,6 +27,15 @@ etcd_http::cluster_view view_of(const std::vector<std::string>& names, std::opti
     return view;
 }
 
+outcome yes_of(const std::string& role, time_point sent, time_point received) {
+    return {.sent = sent,
+            .received = received,
+            .status = 200,
+            .body = rest_body{.state = "running", .role = role, .wal = {}, .replication_state = {}, .timeline = {}},
+            .postgres_open = {},
+            .detail = {}};
+}
+
 } // namespace
 
 TEST_CASE("cluster: a change of the leader key is told and dated", "[cluster]") {
@@ -233,14 +242,7 @@ TEST_CASE("cluster: the first yes that was asked for after the key was seen deci
     world w;
     w.member("n1").leader("n1").says("n1", writable(), 3);
     const auto yes_sent = [&w](time_point sent) {
-        const outcome o{
-            .sent = sent,
-            .received = w.now,
-            .status = 200,
-            .body = rest_body{.state = "running", .role = "master", .wal = {}, .replication_state = {}, .timeline = {}},
-            .postgres_open = {},
-            .detail = {}};
-        return take_outcome(w.c, {master}, "n1", "/master", o).decides;
+        return take_outcome(w.c, {master}, "n1", "/master", yes_of("master", sent, w.now)).decides;
     };
     const time_point asked_before = w.now;
     w.passes(10ms).leader("n1").passes(1ms);
@@ -255,15 +257,7 @@ TEST_CASE("cluster: a replica's second yes decides, though it says nothing new; 
     w.member("n1").member("n2").leader("n1").reads("n2", standby());
     const auto yes = [&w] {
         w.passes(1ms);
-        const outcome o{
-            .sent = w.now,
-            .received = w.now,
-            .status = 200,
-            .body =
-                rest_body{.state = "running", .role = "replica", .wal = {}, .replication_state = {}, .timeline = {}},
-            .postgres_open = {},
-            .detail = {}};
-        return take_outcome(w.c, {replica}, "n2", "/replica", o).decides;
+        return take_outcome(w.c, {replica}, "n2", "/replica", yes_of("replica", w.now, w.now)).decides;
     };
 
     CHECK(yes());

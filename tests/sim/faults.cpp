@@ -238,6 +238,13 @@ routine<> endpoint_behind(world& w) {
     return etcd_is(w, etcd::health::behind, false);
 }
 
+void others_become(world& w, std::size_t than, etcd::health how) {
+    for (std::size_t i = 0; i != w.store.endpoints(); ++i) {
+        if (i != than)
+            w.store.set(i, how);
+    }
+}
+
 // One of three is another etcd's, which had this cluster once: who knows its store does not go to that one where its
 // watch breaks, nor where the others are away for a while.
 routine<> endpoint_is_foreign(world& w) {
@@ -256,16 +263,10 @@ routine<> endpoint_is_foreign(world& w) {
             w.store.break_watches();
             co_await time(w, 100ms, 2s);
         }
-        for (std::size_t i = 0; i != w.store.endpoints(); ++i) {
-            if (i != one)
-                w.store.set(i, etcd::health::away);
-        }
+        others_become(w, one, etcd::health::away);
         co_await time(w, 1s, 25s);
         w.store.refresh_leases();
-        for (std::size_t i = 0; i != w.store.endpoints(); ++i) {
-            if (i != one)
-                w.store.set(i, etcd::health::fine);
-        }
+        others_become(w, one, etcd::health::fine);
     }
     co_await time(w, 1s, 10s);
     w.store.set(one, etcd::health::fine);

@@ -103,8 +103,7 @@ std::optional<time_point> referee::sighted(bool etcd_too) const {
     // Another store of etcd's is followed after its trial.
     if (w_.running && now() - w_.store.replaced_at() < longest_trial && follows_old_store())
         return std::nullopt;
-    // One that was started beside another etcd's endpoint may follow that one, until the other endpoints' trial is
-    // over.
+    // One that was started beside another etcd's endpoint may follow that etcd, until the other store's trial is over.
     if (w_.running && w_.store.misled(agent_since_, longest_trial))
         return std::nullopt;
     return w_.running ? std::max(since, w_.running->store_since()) : since;
